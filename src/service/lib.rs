@@ -1,0 +1,27 @@
+//! What every process of the project needs: settings from flags and environment, logging, the stop signal, exit codes.
+//!
+//! A binary's `main` flattens the groups it needs into its own [`clap::Parser`], and hands the rest to [`run`]:
+//!
+//! ```ignore
+//! fn main() -> std::process::ExitCode {
+//!     superhero_service::run(|arguments: Arguments, stop| async move { … })
+//! }
+//! ```
+//!
+//! Each setting is a flag with an environment variable; an environment variable that is set to nothing counts as not set.
+
+mod exit;
+mod kafka;
+mod logging;
+mod redis;
+mod run;
+mod unit;
+mod wait;
+
+pub use exit::{Failure, Kind};
+pub use kafka::KafkaArguments;
+pub use logging::{LogArguments, LogError, LogFormat, LogGuard, LogLevel};
+pub use redis::{RedisArguments, Secret};
+pub use run::run;
+pub use unit::seconds;
+pub use wait::WaitArguments;

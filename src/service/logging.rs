@@ -1,0 +1,115 @@
+//! The local log, which every transport has beside it.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, Registry};
+
+/// What the local log shows, and where.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Local log")]
+pub struct LogArguments {
+    /// The least severe lines that the local log shows
+    #[arg(long, env = "LOG_LEVEL", value_enum, ignore_case = true, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
+
+    /// Text for people, or a JSON object a line
+    #[arg(long, env = "LOG_FORMAT", value_enum, ignore_case = true, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// A folder for the log, a file a day, instead of standard error
+    #[arg(long, env = "LOG_DIR", value_name = "FOLDER")]
+    pub log_dir: Option<PathBuf>,
+}
+
+/// How severe a line is, by the names of the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What happens.
+    Info,
+    /// What may need a look.
+    #[value(alias = "warn")]
+    Warning,
+    /// What went wrong.
+    Error,
+    /// The same as error.
+    #[value(hide = true)]
+    Critical,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Warning => Self::WARN,
+            LogLevel::Error | LogLevel::Critical => Self::ERROR,
+        }
+    }
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Writes the rest of the log when it is dropped; keep it until the end of the process.
+#[derive(Debug)]
+pub struct LogGuard {
+    _writer: WorkerGuard,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The folder cannot be written.
+    #[error("cannot write the log to LOG_DIR {folder}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: tracing_appender::rolling::InitError,
+    },
+    /// Something else has taken the process's log already.
+    #[error("the log was started before")]
+    Taken(#[from] TryInitError),
+}
+
+impl LogArguments {
+    /// Starts the log of the process, named in the files of `--log-dir`. `events` sees every call, whatever the level of the
+    /// local log: an event that is not shown is an event all the same.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, or a log that was started before.
+    pub fn start(&self, name: &str, events: impl Layer<Registry> + Send + Sync) -> Result<LogGuard, LogError> {
+        let (writer, guard) = match &self.log_dir {
+            None => tracing_appender::non_blocking(std::io::stderr()),
+            Some(folder) => tracing_appender::non_blocking(
+                tracing_appender::rolling::Builder::new()
+                    .rotation(tracing_appender::rolling::Rotation::DAILY)
+                    .filename_prefix(name)
+                    .filename_suffix("log")
+                    .build(folder)
+                    .map_err(|source| LogError::Folder { folder: folder.clone(), source })?,
+            ),
+        };
+        let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
+        let lines = match self.log_format {
+            LogFormat::Text => lines.boxed(),
+            LogFormat::Json => lines.json().boxed(),
+        };
+        let level = LevelFilter::from(self.log_level);
+        tracing_subscriber::registry().with(events).with(lines.with_filter(level)).try_init()?;
+        Ok(LogGuard { _writer: guard })
+    }
+}

@@ -1,0 +1,92 @@
+//! The frame of every `main`: parse, start the runtime, run until done or stopped, say why it ended.
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::builder::Resettable;
+use clap::{Command, Parser};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Failure, Kind};
+
+/// Runs a process: `body` gets the arguments and the token that SIGTERM or SIGINT cancels. A second signal ends it at once, with
+/// exit code 130.
+pub fn run<A, B, F>(body: B) -> ExitCode
+where
+    A: Parser,
+    B: FnOnce(A, CancellationToken) -> F,
+    F: Future<Output = Result<(), Failure>>,
+{
+    let command = without_empty_environment(A::command());
+    let name = command.get_name().to_owned();
+    let arguments = command.try_get_matches().and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
+    let arguments = match arguments {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A terminal that was closed leaves nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() { Kind::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match drive(body, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{name}: {}", failure.chain());
+            failure.kind().into()
+        }
+    }
+}
+
+fn drive<A, B, F>(body: B, arguments: A) -> Result<(), Failure>
+where
+    B: FnOnce(A, CancellationToken) -> F,
+    F: Future<Output = Result<(), Failure>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let interrupted = stop_on_signal(stop.clone());
+        tokio::select! {
+            ended = body(arguments, stop) => ended,
+            failure = interrupted => Err(failure),
+        }
+    })
+}
+
+/// Cancels the token at the first signal and ends at the second, which is a wish not to wait for the first any longer.
+async fn stop_on_signal(stop: CancellationToken) -> Failure {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (mut terminate, mut interrupt) = match signals {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => return error.into(),
+    };
+    for again in [false, true] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if !again {
+            tracing::info!("stopping; a second signal ends the process at once");
+            stop.cancel();
+        }
+    }
+    Failure::new(Kind::Interrupted, "interrupted before everything was brought to its end")
+}
+
+/// Compose files and shells pass variables on that are set to nothing; such a one is not a value.
+fn without_empty_environment(mut command: Command) -> Command {
+    let empty: Vec<_> = command
+        .get_arguments()
+        .filter(|argument| argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty()))
+        .map(|argument| argument.get_id().clone())
+        .collect();
+    for argument in empty {
+        command = command.mut_arg(argument, |argument| argument.env(Resettable::Reset));
+    }
+    let subcommands: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for name in subcommands {
+        command = command.mut_subcommand(name, without_empty_environment);
+    }
+    command
+}

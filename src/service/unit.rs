@@ -1,0 +1,26 @@
+//! Values with a unit.
+
+use std::time::Duration;
+
+/// Reads a number of seconds, such as `0.2`.
+///
+/// # Errors
+/// A message for the command line, which names the value itself.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "not a number of seconds from 0 upwards".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_fractions_and_refuses_what_is_no_duration() {
+        assert_eq!(seconds("0.2"), Ok(Duration::from_millis(200)));
+        assert_eq!(seconds("0"), Ok(Duration::ZERO));
+        for text in ["", "fast", "-1", "NaN", "inf", "1e300"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}
