@@ -1,0 +1,91 @@
+//! `superhero-build-db`: loads the heroes into Redis.
+
+mod hero_api;
+mod redis;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use superhero_game::{Hero, built_in_roster, parse_heroes};
+use superhero_service::{Failure, LogArguments, RedisArguments, Secret, run, seconds};
+use superhero_store::GameStore;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::layer::Identity;
+
+/// Loads the heroes into Redis in place of those that are there: the built-in ones, a file's, or the hero API's
+#[derive(Debug, Parser)]
+#[command(name = "superhero-build-db", version)]
+struct Arguments {
+    /// A file in the form of the public superhero JSON, instead of the built-in heroes
+    #[arg(long, env = "HEROES", value_name = "FILE", conflicts_with = "pull")]
+    heroes: Option<PathBuf>,
+
+    /// Fetch the heroes from the hero API instead
+    #[arg(long, env = "HEROES_PULL", requires = "api_token")]
+    pull: bool,
+
+    /// The access token of the hero API
+    #[arg(long, env = "API_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    api_token: Option<Secret>,
+
+    /// Where the hero API is, by plain HTTP
+    #[arg(long, env = "API_URL", value_name = "URL", default_value = "http://superheroapi.com/api")]
+    api_url: String,
+
+    /// Seconds to wait for Redis before exiting with 3
+    #[arg(long, env = "WAIT_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    timeout: Duration,
+
+    #[command(flatten)]
+    redis: RedisArguments,
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+/// Why there are no heroes to load; Redis is as it was.
+#[derive(Debug, thiserror::Error)]
+enum HeroesError {
+    #[error("cannot read the hero file {file}: {source}")]
+    Unreadable { file: PathBuf, source: std::io::Error },
+    #[error("the hero file {file} is refused, nothing was loaded: {source}")]
+    Broken { file: PathBuf, source: superhero_game::HeroError },
+    #[error("what the hero API sent is refused, nothing was loaded: {0}")]
+    Sent(#[source] superhero_game::HeroError),
+}
+
+fn main() -> ExitCode {
+    run(async |arguments: Arguments, stop: CancellationToken| {
+        let _log = arguments.log.start("superhero-build-db", Identity::new())?;
+        tokio::select! {
+            ended = arguments.load() => ended,
+            () = stop.cancelled() => Err("stopped before the heroes were loaded".into()),
+        }
+    })
+}
+
+impl Arguments {
+    async fn load(&self) -> Result<(), Failure> {
+        // The file is read whole before Redis is asked for anything, so that a broken one changes nothing.
+        let (heroes, source) = self.read().await?;
+        let store = redis::connect(&self.redis, self.timeout).await?;
+        store.load_heroes(&heroes).await?;
+        info!(heroes = heroes.len(), from = source, "the heroes are loaded");
+        store.close().await?;
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<(Vec<Hero>, String), Failure> {
+        if let (true, Some(token)) = (self.pull, &self.api_token) {
+            let json = hero_api::pull(&self.api_url, token).await?;
+            return Ok((parse_heroes(&json).map_err(HeroesError::Sent)?, self.api_url.clone()));
+        }
+        let Some(file) = self.heroes.clone() else { return Ok((built_in_roster(), "the built-in roster".to_owned())) };
+        let json = std::fs::read_to_string(&file)
+            .map_err(|source| HeroesError::Unreadable { file: file.clone(), source })?;
+        let heroes = parse_heroes(&json).map_err(|source| HeroesError::Broken { file: file.clone(), source })?;
+        Ok((heroes, file.display().to_string()))
+    }
+}
