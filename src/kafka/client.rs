@@ -1,0 +1,244 @@
+//! rskafka, set up so that no call can hang: capped back-off, deadlines, and only topics that exist.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rskafka::BackoffConfig;
+use rskafka::client::partition::{OffsetAt, PartitionClient, UnknownTopicHandling};
+use rskafka::client::{Client, ClientBuilder};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::backoff::Backoff;
+use crate::{KafkaConfig, Metadata, MetadataError, TopicPartition, metadata};
+
+/// The largest answer that rskafka may take: a fetch of one partition and some metadata beside it.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// A cluster that has answered.
+#[derive(Debug)]
+pub struct Cluster {
+    config: KafkaConfig,
+    /// `None` after a call that timed out: rskafka would keep the connection that hangs.
+    rskafka: Mutex<Option<Arc<Client>>>,
+}
+
+/// Why a call on the cluster failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The cluster could not be asked, or refused.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// No answer in time.
+    #[error("Kafka: no answer to \"{what}\" within {limit_ms} ms; check that the brokers run and can be reached")]
+    Timeout {
+        /// The call.
+        what: String,
+        /// Its bound.
+        limit_ms: u128,
+    },
+    /// rskafka gave up.
+    #[error("Kafka: \"{what}\" failed: {source}")]
+    Rskafka {
+        /// The call.
+        what: String,
+        /// What rskafka says.
+        source: Box<rskafka::client::error::Error>,
+    },
+    /// Nobody made the topic, and asking rskafka for it might.
+    #[error("Kafka topic {topic} does not exist; create it, for example with `superhero wait`")]
+    UnknownTopic {
+        /// Its name.
+        topic: String,
+    },
+    /// The topic has fewer partitions.
+    #[error("Kafka topic {topic} has {partitions} partitions, and none with number {partition}")]
+    UnknownPartition {
+        /// The topic's name.
+        topic: String,
+        /// The number asked for.
+        partition: i32,
+        /// How many there are.
+        partitions: usize,
+    },
+}
+
+/// Awaits an rskafka call for at most `limit`; `what` names it in the error.
+///
+/// # Errors
+///
+/// [`ClientError::Timeout`], after which the `PartitionClient` is to be dropped for a new one, since rskafka keeps the
+/// connection that hangs; [`ClientError::Rskafka`] is what the call itself returns. A produce that fails either way may
+/// have been carried out.
+///
+/// # Cancellation
+///
+/// As that of the call.
+pub async fn within<T>(
+    limit: Duration,
+    what: impl Into<String>,
+    call: impl Future<Output = rskafka::client::error::Result<T>>,
+) -> Result<T, ClientError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(ClientError::Rskafka { what: what.into(), source: Box::new(source) }),
+        Err(_) => Err(ClientError::Timeout { what: what.into(), limit_ms: limit.as_millis() }),
+    }
+}
+
+impl Cluster {
+    /// Connects to a cluster, trying again until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// What the last attempt failed with.
+    pub async fn connect(config: &KafkaConfig, deadline: Instant) -> Result<Self, ClientError> {
+        let started = Instant::now();
+        let mut last = None;
+        let attempts = async {
+            let mut backoff = Backoff::default();
+            loop {
+                match Self::connect_once(config).await {
+                    Ok(cluster) => return cluster,
+                    Err(error) => last = Some(error),
+                }
+                backoff.pause().await;
+            }
+        };
+        timeout_at(deadline, attempts).await.map_err(|_| {
+            last.unwrap_or_else(|| ClientError::Timeout {
+                what: format!("connect to {}", config.servers()),
+                limit_ms: started.elapsed().as_millis(),
+            })
+        })
+    }
+
+    pub(crate) async fn connect_once(config: &KafkaConfig) -> Result<Self, ClientError> {
+        let cluster = Self { config: config.clone(), rskafka: Mutex::new(None) };
+        cluster.rskafka().await?;
+        Ok(cluster)
+    }
+
+    /// How the cluster is reached.
+    pub fn config(&self) -> &KafkaConfig {
+        &self.config
+    }
+
+    /// A look at the cluster and all its topics: cluster id, topic ids, partitions, leaders.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Metadata`] with the reason of every bootstrap server.
+    pub async fn metadata(&self) -> Result<Metadata, ClientError> {
+        Ok(metadata::look(&self.config, None).await?.1)
+    }
+
+    /// The topics that are not the brokers' own, each with the number of its partitions.
+    ///
+    /// # Errors
+    ///
+    /// As [`metadata`](Self::metadata).
+    pub async fn topics(&self) -> Result<BTreeMap<String, usize>, ClientError> {
+        let topics = self.metadata().await?.topics.into_iter().filter(|(_, topic)| !topic.is_internal);
+        Ok(topics.map(|(name, topic)| (name, topic.partitions.len())).collect())
+    }
+
+    /// Makes those of `names` that do not exist, and says which it made. Existing ones are left as they are, whatever
+    /// their partitions; one that somebody else makes at the same time is as good. Leaders may take a moment to appear.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError::Create`] names the topic and what was asked for.
+    pub async fn create_missing_topics(
+        &self,
+        names: &[String],
+        partitions: i32,
+        replication_factor: i16,
+    ) -> Result<Vec<String>, ClientError> {
+        let look = metadata::look(&self.config, Some(names)).await?;
+        Ok(metadata::create_missing(&self.config, look, names, partitions, replication_factor).await?)
+    }
+
+    /// rskafka's client for producing to and fetching from one partition, with a connection of its own. Calls on it are
+    /// to go through [`within`].
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::UnknownTopic`] and [`ClientError::UnknownPartition`] without asking rskafka, whose requests would
+    /// make brokers create the topic.
+    pub async fn partition_client(&self, topic: &str, partition: i32) -> Result<PartitionClient, ClientError> {
+        let (_, metadata) = metadata::look(&self.config, Some(&[topic.to_owned()])).await?;
+        let partitions = match metadata.topics.get(topic) {
+            Some(known) => &known.partitions,
+            None => return Err(ClientError::UnknownTopic { topic: topic.to_owned() }),
+        };
+        if !partitions.contains_key(&partition) {
+            let partitions = partitions.len();
+            return Err(ClientError::UnknownPartition { topic: topic.to_owned(), partition, partitions });
+        }
+        self.existing_partition(topic, partition).await
+    }
+
+    /// The end of each partition of a topic: the offset that the next record will have.
+    ///
+    /// # Errors
+    ///
+    /// As [`partition_client`](Self::partition_client).
+    pub async fn end_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>, ClientError> {
+        self.offsets(topic, OffsetAt::Latest).await
+    }
+
+    /// The offset of the first record that each partition of a topic still has (its end, if there is none).
+    ///
+    /// # Errors
+    ///
+    /// As [`partition_client`](Self::partition_client).
+    pub async fn earliest_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>, ClientError> {
+        self.offsets(topic, OffsetAt::Earliest).await
+    }
+
+    async fn offsets(&self, topic: &str, at: OffsetAt) -> Result<BTreeMap<i32, i64>, ClientError> {
+        let (_, metadata) = metadata::look(&self.config, Some(&[topic.to_owned()])).await?;
+        let known = metadata.topics.get(topic).ok_or_else(|| ClientError::UnknownTopic { topic: topic.to_owned() })?;
+        let mut offsets = BTreeMap::new();
+        for partition in known.partitions.keys().copied() {
+            let client = self.existing_partition(topic, partition).await?;
+            let what = format!("offset of {}", TopicPartition::new(topic, partition));
+            let offset = within(self.config.request_timeout, what, client.get_offset(at)).await?;
+            offsets.insert(partition, offset);
+        }
+        Ok(offsets)
+    }
+
+    async fn existing_partition(&self, topic: &str, partition: i32) -> Result<PartitionClient, ClientError> {
+        let client = self.rskafka().await?;
+        let what = format!("find the leader of {}", TopicPartition::new(topic, partition));
+        let call = client.partition_client(topic, partition, UnknownTopicHandling::Error);
+        let found = within(self.config.request_timeout, what, call).await;
+        if matches!(found, Err(ClientError::Timeout { .. })) {
+            self.rskafka.lock().await.take_if(|kept| Arc::ptr_eq(kept, &client));
+        }
+        found
+    }
+
+    async fn rskafka(&self) -> Result<Arc<Client>, ClientError> {
+        let mut kept = self.rskafka.lock().await;
+        if let Some(client) = &*kept {
+            return Ok(Arc::clone(client));
+        }
+        // rskafka tells little of why it cannot connect, so our own look comes first.
+        metadata::look(&self.config, Some(&[])).await?;
+        let building = ClientBuilder::new(self.config.bootstrap_servers.clone())
+            .client_id(self.config.client_id.as_str())
+            .max_message_size(MAX_ANSWER_BYTES)
+            .backoff_config(BackoffConfig {
+                max_backoff: Duration::from_secs(1),
+                deadline: Some(self.config.request_timeout),
+                ..BackoffConfig::default()
+            })
+            .build();
+        let client = within(self.config.request_timeout, "read the cluster's metadata", building).await?;
+        Ok(Arc::clone(kept.insert(Arc::new(client))))
+    }
+}

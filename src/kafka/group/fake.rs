@@ -1,0 +1,193 @@
+//! A coordinator of one-member groups, whose next answers a test sets.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsResponse, FindCoordinatorResponse, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, ResponseHeader,
+    SyncGroupRequest, SyncGroupResponse,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes, decode_request_header_from_buffer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// What the coordinator says to the next request of a kind; when none is set, it is content.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Say {
+    Content,
+    Error(ResponseError),
+    Nothing,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) joins: VecDeque<Say>,
+    pub(super) heartbeats: VecDeque<Say>,
+    pub(super) commits: VecDeque<Say>,
+    pub(super) syncs: VecDeque<Say>,
+    /// From now on, no heartbeat is answered.
+    pub(super) deaf: bool,
+    /// Partitions of every topic.
+    pub(super) partitions: i32,
+    pub(super) generation: i32,
+    /// How many member ids were given out.
+    pub(super) members: i32,
+    /// The session timeouts asked for, in order.
+    pub(super) sessions_ms: Vec<i32>,
+    pub(super) left: Vec<String>,
+    pub(super) found: u32,
+}
+
+/// Serves until it is dropped.
+pub(super) struct Fake {
+    pub(super) address: String,
+    state: Arc<Mutex<State>>,
+    _server: JoinSet<()>,
+}
+
+impl Fake {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(Mutex::new(State { partitions: 2, ..State::default() }));
+        let mut server = JoinSet::new();
+        let shared = Arc::clone(&state);
+        server.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let state = Arc::clone(&shared);
+                connections.spawn(async move {
+                    // Ends when the client has gone.
+                    let _ = serve(stream, port, state).await;
+                });
+            }
+        });
+        Self { address: format!("127.0.0.1:{port}"), state, _server: server }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+async fn serve(mut stream: TcpStream, port: u16, state: Arc<Mutex<State>>) -> std::io::Result<()> {
+    loop {
+        let length = stream.read_i32().await?;
+        let mut frame = vec![0; length as usize];
+        stream.read_exact(&mut frame).await?;
+        let mut frame = Bytes::from(frame);
+        let header = decode_request_header_from_buffer(&mut frame).unwrap();
+        let key = ApiKey::try_from(header.request_api_key).unwrap();
+        let version = header.request_api_version;
+        let Some((header_version, body)) = answer(key, version, frame, port, &mut state.lock().unwrap()) else {
+            continue;
+        };
+        let mut out = BytesMut::from(&[0; 4][..]);
+        let head = ResponseHeader::default().with_correlation_id(header.correlation_id);
+        head.encode(&mut out, header_version).unwrap();
+        out.put(body);
+        let length = out.len() as i32 - 4;
+        out[..4].copy_from_slice(&length.to_be_bytes());
+        stream.write_all(&out).await?;
+    }
+}
+
+fn encoded<R: Encodable + HeaderVersion>(version: i16, response: R) -> Option<(i16, Bytes)> {
+    let mut body = BytesMut::new();
+    response.encode(&mut body, version).unwrap();
+    Some((R::header_version(version), body.freeze()))
+}
+
+fn answer(key: ApiKey, version: i16, mut body: Bytes, port: u16, state: &mut State) -> Option<(i16, Bytes)> {
+    let next = |says: &mut VecDeque<Say>| match says.pop_front().unwrap_or(Say::Content) {
+        Say::Content => Some(0),
+        Say::Error(error) => Some(error.code()),
+        Say::Nothing => None,
+    };
+    match key {
+        ApiKey::ApiVersions => {
+            let all = ApiKey::iter().map(|key| {
+                let range = key.valid_versions();
+                ApiVersion::default().with_api_key(key as i16).with_min_version(range.min).with_max_version(range.max)
+            });
+            encoded(version, ApiVersionsResponse::default().with_api_keys(all.collect()))
+        }
+        ApiKey::FindCoordinator => {
+            state.found += 1;
+            let found = FindCoordinatorResponse::default().with_host(StrBytes::from_static_str("127.0.0.1"));
+            encoded(version, found.with_port(port.into()))
+        }
+        ApiKey::Metadata => {
+            let asked = MetadataRequest::decode(&mut body, version).unwrap();
+            let topic = |name| {
+                let partition = |p| MetadataResponsePartition::default().with_partition_index(p);
+                let partitions = (0..state.partitions).map(partition).collect();
+                MetadataResponseTopic::default().with_name(name).with_partitions(partitions)
+            };
+            let topics = asked.topics.unwrap_or_default().into_iter().map(|t| topic(t.name)).collect();
+            encoded(version, MetadataResponse::default().with_topics(topics))
+        }
+        ApiKey::JoinGroup => {
+            let asked = JoinGroupRequest::decode(&mut body, version).unwrap();
+            state.sessions_ms.push(asked.session_timeout_ms);
+            let mut member_id = asked.member_id.clone();
+            let mut code = next(&mut state.joins)?;
+            if code == 0 && member_id.is_empty() {
+                state.members += 1;
+                member_id = StrBytes::from_string(format!("member-{}", state.members));
+                code = ResponseError::MemberIdRequired.code();
+            } else if code == 0 {
+                state.generation += 1;
+            }
+            let ours = JoinGroupResponseMember::default().with_member_id(member_id.clone());
+            let joined = JoinGroupResponse::default()
+                .with_error_code(code)
+                .with_generation_id(state.generation)
+                .with_protocol_name(Some(asked.protocols[0].name.clone()))
+                .with_leader(member_id.clone())
+                .with_member_id(member_id)
+                .with_members(vec![ours.with_metadata(asked.protocols[0].metadata.clone())]);
+            encoded(version, joined)
+        }
+        ApiKey::SyncGroup => {
+            let asked = SyncGroupRequest::decode(&mut body, version).unwrap();
+            let share = asked.assignments.first().map(|a| a.assignment.clone()).unwrap_or_default();
+            let code = next(&mut state.syncs)?;
+            encoded(version, SyncGroupResponse::default().with_error_code(code).with_assignment(share))
+        }
+        ApiKey::Heartbeat if state.deaf => None,
+        ApiKey::Heartbeat => {
+            encoded(version, HeartbeatResponse::default().with_error_code(next(&mut state.heartbeats)?))
+        }
+        ApiKey::LeaveGroup => {
+            let asked = kafka_protocol::messages::LeaveGroupRequest::decode(&mut body, version).unwrap();
+            state.left.extend(asked.members.iter().map(|member| member.member_id.to_string()));
+            encoded(version, LeaveGroupResponse::default())
+        }
+        ApiKey::OffsetCommit => {
+            let asked = OffsetCommitRequest::decode(&mut body, version).unwrap();
+            let code = next(&mut state.commits)?;
+            let topics = asked.topics.into_iter().map(|topic| {
+                let partition = |p: &kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition| {
+                    OffsetCommitResponsePartition::default()
+                        .with_partition_index(p.partition_index)
+                        .with_error_code(code)
+                };
+                let partitions = topic.partitions.iter().map(partition).collect();
+                OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+            });
+            encoded(version, OffsetCommitResponse::default().with_topics(topics.collect()))
+        }
+        other => panic!("nobody should send {other:?} to this coordinator"),
+    }
+}

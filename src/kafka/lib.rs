@@ -1,0 +1,29 @@
+//! Kafka: client set-up, readiness, topics, partitioner, and group membership.
+//!
+//! ```text
+//! wire ◀── metadata ◀── client (rskafka) ◀── readiness
+//!   ▲                                          │
+//!   └────── group (membership, commits) ◀──────┘
+//! ```
+//!
+//! Produce and fetch go through rskafka's `PartitionClient`; what rskafka lacks (cluster and topic ids, group membership,
+//! offset commits) goes over connections of our own, [`wire::Connection`], with the codecs of kafka-protocol.
+//!
+//! rskafka has no request timeouts: a call on anything that [`Cluster`] hands out goes through [`within`].
+
+mod backoff;
+mod client;
+mod config;
+mod metadata;
+mod partitioner;
+mod topic;
+
+pub mod group;
+pub mod readiness;
+pub mod wire;
+
+pub use client::{ClientError, Cluster, within};
+pub use config::{ConfigError, KafkaConfig, parse_bootstrap_servers};
+pub use metadata::{Broker, Metadata, MetadataError, PartitionMetadata, TopicMetadata};
+pub use partitioner::{murmur2, partition_for_key};
+pub use topic::{TopicPartition, check_topic_name};

@@ -1,0 +1,288 @@
+//! A folder of published rows, and what it remembers of where they came from.
+
+use std::{
+    collections::HashSet,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use thiserror::Error;
+
+use crate::{
+    durable::{self, FileError},
+    layout::{FolderId, NameError, ROOT, SegmentName, WORK_AREA, WriterId, WritingName, check_topic_name},
+};
+
+/// Why a folder cannot be written to.
+#[derive(Debug, Error)]
+pub enum FolderError {
+    /// A file stands where the directory should be.
+    #[error("{} is not a directory; choose another OUTPUT_DIR or move the file away", path.display())]
+    NotADirectory {
+        /// What is in the way.
+        path: PathBuf,
+    },
+    /// The system does not let us.
+    #[error("the folder {} cannot be written; check OUTPUT_DIR, its owner and its permissions", path.display())]
+    Unwritable {
+        /// The folder.
+        path: PathBuf,
+        /// What failed.
+        source: FileError,
+    },
+    /// The offsets in this folder are those of other topics that only share their names with ours.
+    #[error(
+        "the folder {} holds records of the Kafka cluster {holds}, but this worker is connected to the cluster {connected}; \
+         connect to the cluster of the folder, or give this one an OUTPUT_DIR of its own", path.display()
+    )]
+    OtherCluster {
+        /// The folder.
+        path: PathBuf,
+        /// The cluster that the folder was made for.
+        holds: String,
+        /// The cluster that we are connected to.
+        connected: String,
+    },
+    /// The topic was deleted and made again: its offsets have begun anew and would collide with those in the folder.
+    #[error(
+        "the folder {} holds records of a topic {topic} with the id {holds}, but the topic's id is {found} now: it was deleted \
+         and made again, and its offsets begin anew; use a new OUTPUT_DIR for it", path.display()
+    )]
+    TopicReplaced {
+        /// The folder.
+        path: PathBuf,
+        /// The topic's name.
+        topic: String,
+        /// The id of the topic whose rows lie in the folder.
+        holds: String,
+        /// The id that the topic has now.
+        found: String,
+    },
+    /// The topic cannot be a part of file names.
+    #[error(transparent)]
+    Topic(#[from] NameError),
+    /// A file of the work area does not hold what belongs there.
+    #[error("{} should hold the folder's id, and holds {content:?}; restore it from a backup or use a new OUTPUT_DIR", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        content: String,
+    },
+}
+
+/// An open folder. Clones share it; every process that writes to the same place opens it for itself.
+#[derive(Clone)]
+pub struct Folder(Arc<Opened>);
+
+struct Opened {
+    root: PathBuf,
+    id: FolderId,
+    writer: WriterId,
+    /// Directories that this process has made durable, so that each publishing does not sync the whole way up again.
+    durable_dirs: Mutex<HashSet<PathBuf>>,
+}
+
+impl Folder {
+    /// Opens `<output_dir>/superhero`, making what is missing, as a writer that has never been before.
+    ///
+    /// Any number of workers may open one folder at once: its id and its cluster are those of whoever comes first.
+    /// Blocks on file operations.
+    pub fn open(output_dir: &Path, cluster_id: &str) -> Result<Self, FolderError> {
+        let root = output_dir.join(ROOT);
+        for place in [output_dir, &root] {
+            if fs::metadata(place).is_ok_and(|metadata| !metadata.is_dir()) {
+                return Err(FolderError::NotADirectory { path: place.to_owned() });
+            }
+        }
+        let unwritable = |source: FileError| match source.source.kind() {
+            io::ErrorKind::NotADirectory => FolderError::NotADirectory { path: output_dir.to_owned() },
+            _ => FolderError::Unwritable { path: root.clone(), source },
+        };
+        let work_area = root.join(WORK_AREA);
+        for part in ["topics", "writing", "sealed", "published"] {
+            durable::create_dir(&work_area.join(part)).map_err(unwritable)?;
+        }
+
+        let writer = WriterId::random();
+        let attempt = work_area.join(format!("attempt+{writer}"));
+        // Written even if the id stands already: a folder that has become read-only must be noticed now, not at the first row.
+        let probe = || fs::File::create(&attempt).and_then(|_| fs::remove_file(&attempt));
+        probe().map_err(FileError::of("write", &attempt)).map_err(unwritable)?;
+
+        let path = work_area.join("folder");
+        let content = durable::write_once(&path, &attempt, &FolderId::random().to_string()).map_err(unwritable)?;
+        let id = FolderId::parse(&content).map_err(|_| FolderError::Damaged { path, content })?;
+        let holds = durable::write_once(&work_area.join("cluster"), &attempt, cluster_id).map_err(unwritable)?;
+        if holds != cluster_id {
+            return Err(FolderError::OtherCluster { path: root, holds, connected: cluster_id.to_owned() });
+        }
+        Ok(Self(Arc::new(Opened { root, id, writer, durable_dirs: Mutex::default() })))
+    }
+
+    /// Refuses a topic that was deleted and made again since this folder took its first record of it.
+    ///
+    /// To be asked before the first row of a topic is written. Blocks on file operations.
+    pub fn check_topic(&self, topic: &str, topic_id: &str) -> Result<(), FolderError> {
+        check_topic_name(topic)?;
+        let path = self.work_area().join("topics").join(topic);
+        let attempt = self.work_area().join(format!("attempt+{}+{topic}", self.writer()));
+        let holds = durable::write_once(&path, &attempt, topic_id)
+            .map_err(|source| FolderError::Unwritable { path: self.root().to_owned(), source })?;
+        if holds == topic_id {
+            return Ok(());
+        }
+        let found = topic_id.to_owned();
+        Err(FolderError::TopicReplaced { path: self.root().to_owned(), topic: topic.to_owned(), holds, found })
+    }
+
+    /// `<output_dir>/superhero`.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Which folder this is.
+    pub fn id(&self) -> FolderId {
+        self.0.id
+    }
+
+    /// Which start of a worker this is.
+    pub fn writer(&self) -> WriterId {
+        self.0.writer
+    }
+
+    fn work_area(&self) -> PathBuf {
+        self.root().join(WORK_AREA)
+    }
+
+    pub(crate) fn writing_area(&self) -> PathBuf {
+        self.work_area().join("writing")
+    }
+
+    pub(crate) fn sealed_area(&self) -> PathBuf {
+        self.work_area().join("sealed")
+    }
+
+    pub(crate) fn published_area(&self) -> PathBuf {
+        self.work_area().join("published")
+    }
+
+    pub(crate) fn writing_dir(&self, name: &WritingName) -> PathBuf {
+        self.writing_area().join(name.to_string())
+    }
+
+    pub(crate) fn sealed_dir(&self, name: &SegmentName) -> PathBuf {
+        self.sealed_area().join(name.to_string())
+    }
+
+    /// What is left of a published segment: a mark that outlives its files, which others may take away at any time.
+    pub(crate) fn published_mark(&self, name: &SegmentName) -> PathBuf {
+        self.published_area().join(name.to_string())
+    }
+
+    /// Makes the directory `below` the root and everything above it durable, once in this process.
+    pub(crate) fn durable_dir(&self, below: &Path) -> Result<PathBuf, FileError> {
+        let path = self.root().join(below);
+        let mut durable_dirs = self.0.durable_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !durable_dirs.contains(&path) || !path.is_dir() {
+            durable::create_dir(&path)?;
+            durable_dirs.insert(path.clone());
+        }
+        Ok(path)
+    }
+}
+
+impl fmt::Debug for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Folder")
+            .field("root", &self.0.root)
+            .field("id", &self.0.id)
+            .field("writer", &self.0.writer)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_keeps_its_id_and_each_opening_is_another_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Folder::open(&dir.path().join("made/on/the/way"), "cluster-a").unwrap();
+        let second = Folder::open(&dir.path().join("made/on/the/way"), "cluster-a").unwrap();
+        assert_eq!(first.id(), second.id());
+        assert_ne!(first.writer(), second.writer());
+        assert_ne!(Folder::open(&dir.path().join("other"), "cluster-a").unwrap().id(), first.id());
+    }
+
+    #[test]
+    fn workers_that_start_at_the_same_time_agree_on_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids: HashSet<FolderId> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let folder = Folder::open(dir.path(), "cluster-a").unwrap();
+                        folder.check_topic("t", "id-1").unwrap();
+                        folder.id()
+                    })
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+        });
+        assert_eq!(ids.len(), 1);
+    }
+
+    #[test]
+    fn the_folder_of_another_cluster_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        Folder::open(dir.path(), "cluster-a").unwrap();
+        let message = Folder::open(dir.path(), "cluster-b").unwrap_err().to_string();
+        for part in ["superhero", "cluster-a", "cluster-b", "OUTPUT_DIR"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_topic_that_was_made_again_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path(), "cluster-a").unwrap();
+        folder.check_topic("t", "id-1").unwrap();
+        folder.check_topic("t", "id-1").unwrap();
+        folder.check_topic("u", "id-2").unwrap();
+        let message = folder.check_topic("t", "id-3").unwrap_err().to_string();
+        for part in ["id-1", "id-3", "topic t ", "superhero"] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(matches!(folder.check_topic("../t", "id"), Err(FolderError::Topic(_))));
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_folder_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(Folder::open(&file, "c"), Err(FolderError::NotADirectory { path }) if path == file));
+        assert!(matches!(Folder::open(&file.join("below"), "c"), Err(FolderError::NotADirectory { .. })));
+    }
+
+    #[test]
+    fn a_folder_where_nothing_can_be_made_is_unwritable() {
+        // Not even the superuser can make a directory there.
+        let error = Folder::open(Path::new("/proc/superhero-output"), "c").unwrap_err();
+        assert!(matches!(error, FolderError::Unwritable { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_id_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        Folder::open(dir.path(), "c").unwrap();
+        fs::write(dir.path().join("superhero/.superhero/folder"), "torn").unwrap();
+        assert!(
+            matches!(Folder::open(dir.path(), "c"), Err(FolderError::Damaged { content, .. }) if content == "torn")
+        );
+    }
+}

@@ -1,0 +1,460 @@
+//! The store in this process: for tests, and for runs of one server without Redis.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use superhero_game::{Action, AttackRecord, Duel, Fighter, GameToken, Hero, Limits, Refusal, UserToken};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::outlet::Outlet;
+use crate::roster::Roster;
+use crate::{
+    GameEvent, GameStore, Login, OPEN_GAMES_LOOKED_AT, Outcome, REQUEST_KEPT, Seat, Snapshot, Status, StoreError,
+    Subscription,
+};
+
+/// The games of one process; clones share them.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Held for the few microseconds of one operation, never across an await.
+    state: Arc<Mutex<State>>,
+}
+
+impl Memory {
+    /// An empty store with the built-in roster.
+    pub fn new() -> Self {
+        Self::with_rng(rand::make_rng())
+    }
+
+    /// The same, with tokens and heroes drawn from `rng`, so that a run can be replayed.
+    pub fn with_rng(rng: StdRng) -> Self {
+        let state = State {
+            rng,
+            roster: Roster::built_in(),
+            heroes_loaded: 0,
+            users: HashMap::new(),
+            games: HashMap::new(),
+            open: HashMap::new(),
+            requests: HashMap::new(),
+            requests_by_age: VecDeque::new(),
+            expiries: BinaryHeap::new(),
+            outlets: HashMap::new(),
+            sweep_outlets_at: OUTLETS_SWEPT_FROM,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().expect("no operation panics half-way");
+        state.expire(Instant::now());
+        state
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl GameStore for Memory {
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn login(&self, name: &str) -> Result<Login, StoreError> {
+        let mut state = self.lock();
+        if let Some(user) = state.users.get(name) {
+            return Ok(Login { user: *user, created: false });
+        }
+        let user = UserToken::new(state.draw_uuid());
+        state.users.insert(name.to_owned(), user);
+        Ok(Login { user, created: true })
+    }
+
+    async fn find(
+        &self,
+        request: Uuid,
+        user: UserToken,
+        participants: u32,
+        _now: DateTime<Utc>,
+    ) -> Result<Seat, StoreError> {
+        assert!(participants >= 2, "a game has 2 seats or more, not {participants}");
+        self.lock().find(request, user, participants)
+    }
+
+    async fn hero(&self, game: GameToken, user: UserToken) -> Result<Option<Fighter>, StoreError> {
+        Ok(self.lock().games.get(&game).and_then(|game| game.fighters().get(&user).copied()))
+    }
+
+    async fn attack(
+        &self,
+        game: GameToken,
+        user: UserToken,
+        enemy: UserToken,
+        now: DateTime<Utc>,
+        limits: Limits,
+    ) -> Result<Result<Outcome, Refusal>, StoreError> {
+        Ok(self.lock().attack(game, user, enemy, now.trunc_subsecs(6), limits))
+    }
+
+    async fn forfeit(
+        &self,
+        game: GameToken,
+        moves: u32,
+        now: DateTime<Utc>,
+        limits: Limits,
+    ) -> Result<Option<Outcome>, StoreError> {
+        Ok(self.lock().forfeit(game, moves, now.trunc_subsecs(6), limits))
+    }
+
+    async fn time_out(&self, game: GameToken) -> Result<bool, StoreError> {
+        Ok(self.lock().time_out(game))
+    }
+
+    async fn snapshot(&self, game: GameToken) -> Result<Option<Snapshot>, StoreError> {
+        Ok(self.lock().games.get(&game).map(Game::snapshot))
+    }
+
+    async fn subscribe(&self, game: GameToken) -> Result<Subscription, StoreError> {
+        Ok(self.lock().subscribe(game))
+    }
+
+    async fn clean(&self, game: GameToken, expiry: Duration) -> Result<(), StoreError> {
+        self.lock().clean(game, Instant::now() + expiry);
+        Ok(())
+    }
+
+    async fn load_heroes(&self, heroes: &[Hero]) -> Result<(), StoreError> {
+        let roster = if heroes.is_empty() { Roster::built_in() } else { Roster::of_heroes(heroes)? };
+        let mut state = self.lock();
+        state.roster = roster;
+        state.heroes_loaded = heroes.len();
+        Ok(())
+    }
+
+    async fn hero_count(&self) -> Result<usize, StoreError> {
+        Ok(self.lock().heroes_loaded)
+    }
+}
+
+/// From how many games with subscriptions on, those whose subscriptions were all dropped are looked for.
+const OUTLETS_SWEPT_FROM: usize = 64;
+
+#[derive(Debug)]
+struct State {
+    rng: StdRng,
+    roster: Roster,
+    heroes_loaded: usize,
+    users: HashMap<String, UserToken>,
+    games: HashMap<GameToken, Game>,
+    /// Per number of seats, the games that have free ones, oldest first.
+    open: HashMap<u32, VecDeque<GameToken>>,
+    requests: HashMap<Uuid, Seat>,
+    requests_by_age: VecDeque<(Instant, Uuid)>,
+    /// When the cleaned games go; an entry whose time is not the game's own any more is void.
+    expiries: BinaryHeap<Reverse<(Instant, GameToken)>>,
+    outlets: HashMap<GameToken, Vec<Outlet>>,
+    /// Doubles with what a sweep leaves, so that a subscription costs the same however many there are.
+    sweep_outlets_at: usize,
+}
+
+#[derive(Debug)]
+struct Game {
+    seats: u32,
+    host: UserToken,
+    phase: Phase,
+    records: Vec<AttackRecord>,
+    expires: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Waiting(BTreeMap<UserToken, Fighter>),
+    TimedOut(BTreeMap<UserToken, Fighter>),
+    Going(Duel),
+    Completed(Duel),
+}
+
+impl Game {
+    fn fighters(&self) -> &BTreeMap<UserToken, Fighter> {
+        match &self.phase {
+            Phase::Waiting(fighters) | Phase::TimedOut(fighters) => fighters,
+            Phase::Going(duel) | Phase::Completed(duel) => duel.fighters(),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let (status, order) = match &self.phase {
+            Phase::Waiting(_) => (Status::WaitingLobby, Vec::new()),
+            Phase::TimedOut(_) => (Status::TimedOut, Vec::new()),
+            Phase::Going(duel) => (Status::WaitingPlayer, duel.order().iter().copied().collect()),
+            Phase::Completed(duel) => (Status::Completed, duel.order().iter().copied().collect()),
+        };
+        Snapshot {
+            status,
+            seats: self.seats,
+            host: self.host,
+            fighters: self.fighters().clone(),
+            order,
+            records: self.records.clone(),
+        }
+    }
+
+    /// What the move that left `records[index]` led to, however many moves ago it was.
+    fn outcome(&self, index: usize) -> Outcome {
+        let next = match (self.records.get(index + 1), &self.phase) {
+            (Some(following), _) => Some(following.user),
+            (None, Phase::Going(duel)) => duel.order().front().copied(),
+            (None, _) => None,
+        };
+        Outcome {
+            record: self.records[index].clone(),
+            next,
+            moves: u32::try_from(index + 1).unwrap_or(u32::MAX),
+            participants: self.fighters().keys().copied().collect(),
+        }
+    }
+
+    /// Keeps the record of a move that `duel` just made, and ends the game if that was the last.
+    fn moved(&mut self, record: AttackRecord, limits: Limits) -> (Outcome, GameEvent) {
+        self.records.push(record);
+        let mut event = GameEvent::Completed;
+        if let Phase::Going(duel) = &self.phase {
+            match duel.on_turn(limits) {
+                Some(user) => event = GameEvent::Turn { user, moves: duel.moves() },
+                None => self.phase = Phase::Completed(duel.clone()),
+            }
+        }
+        (self.outcome(self.records.len() - 1), event)
+    }
+}
+
+/// `limits` for a duel that is not over yet: one whose cap was lowered below its moves ends with the next move, it does
+/// not stand still without one.
+fn one_more_move(duel: &Duel, limits: Limits) -> Limits {
+    let rounds_made = duel.moves() / u32::try_from(duel.fighters().len().max(1)).unwrap_or(u32::MAX);
+    Limits { rounds: limits.rounds.max(rounds_made.saturating_add(1)) }
+}
+
+impl State {
+    fn draw_uuid(&mut self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.rng.random()).into_uuid()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some((kept_until, request)) = self.requests_by_age.front()
+            && *kept_until <= now
+        {
+            self.requests.remove(request);
+            self.requests_by_age.pop_front();
+        }
+        while let Some(Reverse((expires, token))) = self.expiries.peek()
+            && *expires <= now
+        {
+            if self.games.get(token).is_some_and(|game| game.expires == Some(*expires)) {
+                self.games.remove(token);
+            }
+            self.expiries.pop();
+        }
+    }
+
+    fn publish(&mut self, game: GameToken, event: GameEvent) {
+        if let Some(outlets) = self.outlets.get_mut(&game) {
+            outlets.retain(|outlet| !outlet.is_closed());
+            outlets.iter_mut().for_each(|outlet| outlet.put(event));
+        }
+    }
+
+    fn subscribe(&mut self, game: GameToken) -> Subscription {
+        if self.outlets.len() >= self.sweep_outlets_at {
+            self.outlets.retain(|_, outlets| {
+                outlets.retain(|outlet| !outlet.is_closed());
+                !outlets.is_empty()
+            });
+            self.sweep_outlets_at = OUTLETS_SWEPT_FROM.max(2 * self.outlets.len());
+        }
+        let (outlet, subscription) = Outlet::new();
+        self.outlets.entry(game).or_default().push(outlet);
+        subscription
+    }
+
+    fn find(&mut self, request: Uuid, user: UserToken, participants: u32) -> Result<Seat, StoreError> {
+        if let Some(seat) = self.requests.get(&request) {
+            return Ok(*seat);
+        }
+        let candidates = self.roster.draw(participants, &mut self.rng)?;
+        let seated_in = |game: &GameToken| self.games.get(game).is_some_and(|game| game.fighters().contains_key(&user));
+        let open = self.open.entry(participants).or_default();
+        let joined = open.iter().take(OPEN_GAMES_LOOKED_AT).find(|game| !seated_in(game)).copied();
+        let token = joined.unwrap_or_else(|| {
+            let token = GameToken::new(uuid::Builder::from_random_bytes(self.rng.random()).into_uuid());
+            open.push_back(token);
+            token
+        });
+        let game = self.games.entry(token).or_insert_with(|| Game {
+            seats: participants,
+            host: user,
+            phase: Phase::Waiting(BTreeMap::new()),
+            records: Vec::new(),
+            expires: None,
+        });
+        let Phase::Waiting(fighters) = &mut game.phase else { unreachable!("only waiting games are open") };
+        let is_free = |fighter: &&Fighter| fighters.values().all(|taken| taken.hero != fighter.hero);
+        let fighter = *candidates.iter().find(is_free).expect("there are as many candidates as seats");
+        fighters.insert(user, fighter);
+        let mut first = None;
+        if fighters.len() >= participants as usize {
+            let duel = Duel::new(std::mem::take(fighters));
+            first = duel.order().front().copied();
+            game.phase = Phase::Going(duel);
+            self.leave_open(token, participants);
+        }
+        if let Some(user) = first {
+            self.publish(token, GameEvent::Started);
+            self.publish(token, GameEvent::Turn { user, moves: 0 });
+        }
+        let seat = Seat { game: token, hero: fighter.hero };
+        self.requests.insert(request, seat);
+        self.requests_by_age.push_back((Instant::now() + REQUEST_KEPT, request));
+        Ok(seat)
+    }
+
+    fn leave_open(&mut self, game: GameToken, seats: u32) {
+        if let Some(open) = self.open.get_mut(&seats) {
+            open.retain(|other| *other != game);
+        }
+    }
+
+    fn attack(
+        &mut self,
+        token: GameToken,
+        user: UserToken,
+        enemy: UserToken,
+        now: DateTime<Utc>,
+        limits: Limits,
+    ) -> Result<Outcome, Refusal> {
+        let game = self.games.get_mut(&token).ok_or(Refusal::UnknownGame)?;
+        let recent = game.records.len().saturating_sub(game.fighters().len());
+        let is_this = |record: &AttackRecord| {
+            let hit = matches!(record.action, Action::Attack { enemy: hit, .. } if hit == enemy);
+            hit && record.timestamp == now && record.user == user
+        };
+        if let Some(index) = game.records[recent..].iter().rposition(is_this) {
+            return Ok(game.outcome(recent + index));
+        }
+        let Phase::Going(duel) = &mut game.phase else { return Err(Refusal::NotInProgress) };
+        let going = one_more_move(duel, limits);
+        let made = duel.attack(user, enemy, going)?;
+        let action = Action::Attack {
+            enemy,
+            damage: made.damage,
+            health_prior: made.health_prior,
+            health_post: made.health_post,
+        };
+        let (outcome, event) = game.moved(AttackRecord { timestamp: now, game: token, user, action }, limits);
+        self.publish(token, event);
+        Ok(outcome)
+    }
+
+    fn forfeit(&mut self, token: GameToken, moves: u32, now: DateTime<Utc>, limits: Limits) -> Option<Outcome> {
+        let game = self.games.get_mut(&token)?;
+        let Phase::Going(duel) = &mut game.phase else { return None };
+        if duel.moves() != moves {
+            return None;
+        }
+        let going = one_more_move(duel, limits);
+        let user = duel.on_turn(going)?;
+        duel.forfeit(user, going).ok()?;
+        let record = AttackRecord { timestamp: now, game: token, user, action: Action::Forfeit };
+        let (outcome, event) = game.moved(record, limits);
+        self.publish(token, event);
+        Some(outcome)
+    }
+
+    fn time_out(&mut self, token: GameToken) -> bool {
+        let Some(game) = self.games.get_mut(&token) else { return false };
+        let Phase::Waiting(fighters) = &mut game.phase else { return false };
+        game.phase = Phase::TimedOut(std::mem::take(fighters));
+        let seats = game.seats;
+        self.leave_open(token, seats);
+        self.publish(token, GameEvent::TimedOut);
+        true
+    }
+
+    fn clean(&mut self, token: GameToken, expires: Instant) {
+        if let Some(game) = self.games.get_mut(&token) {
+            game.expires = Some(expires);
+            let seats = game.seats;
+            self.expiries.push(Reverse((expires, token)));
+            self.leave_open(token, seats);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rand::SeedableRng;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::conformance;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_conforms() {
+        conformance::run(&Memory::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_conforms_to_all_cases_at_once() {
+        let store = Memory::new();
+        let mut cases = JoinSet::new();
+        for (_, case) in conformance::cases::<Memory>() {
+            cases.spawn(case(store.clone()));
+        }
+        cases.join_all().await;
+    }
+
+    #[tokio::test]
+    async fn a_seed_replays_tokens_and_heroes() {
+        let mut runs = Vec::new();
+        for _ in 0..2 {
+            let store = Memory::with_rng(StdRng::seed_from_u64(5));
+            let user = store.login("USER001").await.unwrap().user;
+            let seat = store.find(Uuid::nil(), user, 2, DateTime::UNIX_EPOCH).await.unwrap();
+            runs.push((user, seat));
+        }
+        assert_eq!(runs[0], runs[1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_and_cleaned_games_are_kept_for_their_time() {
+        let store = Memory::new();
+        let user = UserToken::new(Uuid::from_u128(1));
+        let find = |request| store.find(Uuid::from_u128(request), user, 2, DateTime::UNIX_EPOCH);
+        let first = find(1).await.unwrap();
+        store.clean(first.game, REQUEST_KEPT).await.unwrap();
+        tokio::time::advance(REQUEST_KEPT - Duration::from_millis(1)).await;
+        assert_eq!(find(1).await.unwrap(), first);
+        assert!(store.snapshot(first.game).await.unwrap().is_some());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(store.snapshot(first.game).await.unwrap(), None);
+        assert_ne!(find(1).await.unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn dropped_subscriptions_do_not_pile_up() {
+        let store = Memory::new();
+        for game in 0..1000 {
+            store.subscribe(GameToken::new(Uuid::from_u128(game))).await.unwrap();
+        }
+        assert!(store.lock().outlets.len() <= OUTLETS_SWEPT_FROM);
+    }
+}

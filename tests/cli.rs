@@ -1,0 +1,177 @@
+//! Wrong configuration: one clear message each, and the exit code that tells what kind it is.
+
+use std::net::TcpListener;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use tokio::process::Command;
+
+use crate::process::{Ended, Process, binary};
+use crate::services::{Kafka, Redis, free_port};
+use crate::test;
+
+const FAILURE: i32 = 1;
+const USAGE: i32 = 2;
+const NOT_READY: i32 = 3;
+
+const BINARIES: [&str; 5] =
+    ["superhero", "superhero-server", "superhero-player", "superhero-worker", "superhero-build-db"];
+
+/// The command lines.
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("every binary explains itself", explains_itself),
+        test("an unknown flag is refused", unknown_flag),
+        test("bad values are refused by name", bad_values),
+        test("a taken port is named", port_taken),
+        test("a Kafka that is not there is named", no_kafka),
+        test("a Redis that is not there is named", no_redis),
+        test("an unreadable or broken hero file is refused and Redis left as it was", broken_heroes),
+        test("an OUTPUT_DIR that cannot be written is named", unwritable_output),
+        test("a folder of another cluster is refused", other_cluster),
+    ]
+}
+
+async fn run(name: &str, command: Command) -> Result<Ended> {
+    Process::spawn(name, command)?.wait().await
+}
+
+/// Runs it and expects an exit code and one message that has all the words.
+async fn refused(name: &str, command: Command, code: i32, words: &[&str]) -> Result<()> {
+    let ended = run(name, command).await?;
+    ensure!(ended.status.code() == Some(code), "{name}: {}, not {code}; it printed:\n{}", ended.status, ended.output);
+    for word in words {
+        ensure!(ended.output.contains(word), "{name} does not say {word:?}; it printed:\n{}", ended.output);
+    }
+    ensure!(!ended.output.contains("panicked"), "{name} panicked:\n{}", ended.output);
+    Ok(())
+}
+
+async fn explains_itself() -> Result<()> {
+    for name in BINARIES {
+        for flag in ["--help", "--version"] {
+            let mut command = binary(name);
+            command.arg(flag);
+            let printed = Process::spawn(name, command)?.succeed().await?;
+            ensure!(printed.contains(name) || printed.contains("Usage"), "{name} {flag} printed:\n{printed}");
+        }
+    }
+    Ok(())
+}
+
+async fn unknown_flag() -> Result<()> {
+    for name in BINARIES {
+        let mut command = binary(name);
+        command.arg("--no-such-flag");
+        refused(name, command, USAGE, &["--no-such-flag"]).await?;
+    }
+    Ok(())
+}
+
+async fn bad_values() -> Result<()> {
+    let cases = [
+        ("superhero-server", "LOGGER_MODULE", "rabbitmq", ["rabbitmq", "kafka"]),
+        ("superhero-server", "WEBSOCKET_PORT", "70000", ["70000", "65535"]),
+        ("superhero-server", "SERVER_SLEEP", "fast", ["fast", "SERVER_SLEEP"]),
+        ("superhero-server", "LOG_LEVEL", "loud", ["loud", "info"]),
+        ("superhero-player", "CLIENT_GAMES", "many", ["many", "CLIENT_GAMES"]),
+        ("superhero-worker", "KAFKA_BOOTSTRAP_SERVERS", "nowhere", ["nowhere", "port"]),
+        ("superhero-worker", "SINK_COMPRESSION", "zip", ["zip", "gzip"]),
+        ("superhero-worker", "REDIS_PORT", "redis", ["redis", "REDIS_PORT"]),
+    ];
+    for (name, variable, value, words) in cases {
+        let mut command = binary(name);
+        command.env(variable, value);
+        refused(&format!("{name} with {variable}={value}"), command, USAGE, &words).await?;
+    }
+    Ok(())
+}
+
+async fn port_taken() -> Result<()> {
+    let redis = Redis::shared()?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port().to_string();
+    let mut command = binary("superhero-server");
+    command.env("WEBSOCKET_HOST", "127.0.0.1").env("WEBSOCKET_PORT", &port);
+    command.env("REDIS_PORT", redis.port.to_string());
+    refused("superhero-server", command, FAILURE, &[&port, "in use"]).await
+}
+
+async fn no_kafka() -> Result<()> {
+    let redis = Redis::shared()?;
+    let nobody = format!("127.0.0.1:{}", free_port()?);
+    for (name, arguments) in [
+        ("superhero", &["wait", "--timeout", "2"][..]),
+        ("superhero-worker", &["--wait", "--timeout", "2"]),
+        ("superhero-server", &["--wait", "--timeout", "2", "--logger-module", "kafka"]),
+    ] {
+        let mut command = binary(name);
+        command.args(arguments).env("KAFKA_BOOTSTRAP_SERVERS", &nobody);
+        command.env("REDIS_PORT", redis.port.to_string()).env("WEBSOCKET_PORT", "0");
+        refused(name, command, NOT_READY, &[&nobody]).await?;
+    }
+    Ok(())
+}
+
+async fn no_redis() -> Result<()> {
+    let port = free_port()?.to_string();
+    for name in ["superhero-server", "superhero-worker", "superhero-build-db"] {
+        let mut command = binary(name);
+        command.env("REDIS_PORT", &port).env("WEBSOCKET_PORT", "0").env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
+        command.args(["--timeout", "2"]);
+        refused(name, command, NOT_READY, &["Redis", &port]).await?;
+    }
+    Ok(())
+}
+
+async fn broken_heroes() -> Result<()> {
+    let redis = Redis::shared()?;
+    let folder = tempfile::tempdir()?;
+    let broken = folder.path().join("broken.json");
+    std::fs::write(&broken, "[\n  {\"id\": \"1\", \"name\": \"Nobody\", \"powerstats\": {\"intelligence\": \"x\"}}\n]")?;
+    let cut = folder.path().join("cut.json");
+    std::fs::write(&cut, "[\n  {\"id\": \"1\",\n")?;
+    let missing = folder.path().join("missing.json");
+    for (file, words) in
+        [(&broken, &["Nobody", "intelligence"][..]), (&cut, &["line 3"]), (&missing, &["missing.json"])]
+    {
+        let mut command = binary("superhero-build-db");
+        command.env("REDIS_PORT", redis.port.to_string()).env("REDIS_DB", "3").arg("--heroes").arg(file);
+        refused("superhero-build-db", command, FAILURE, words).await?;
+    }
+    let heroes = crate::heroes::loaded(redis.port, 3).await?;
+    ensure!(heroes.is_empty(), "a refused file left {} heroes in Redis", heroes.len());
+    Ok(())
+}
+
+async fn unwritable_output() -> Result<()> {
+    let (kafka, redis) = (Kafka::shared()?, Redis::shared()?);
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("file");
+    std::fs::write(&file, "not a folder")?;
+    let mut command = worker(&kafka, &redis);
+    command.env("OUTPUT_DIR", &file);
+    refused("superhero-worker", command, FAILURE, &[&file.display().to_string()]).await
+}
+
+async fn other_cluster() -> Result<()> {
+    let (kafka, redis) = (Kafka::shared()?, Redis::shared()?);
+    let folder = tempfile::tempdir()?;
+    let topic = "folder.of.another.cluster";
+    kafka.tool("org.apache.kafka.tools.TopicCommand", &["--create", "--topic", topic, "--partitions", "1"])?;
+    let until_end = |kafka: &Kafka| {
+        let mut command = worker(kafka, &redis);
+        command.args(["--until-end", "--group", topic]).env("WORKER_CHANNEL", topic).env("OUTPUT_DIR", folder.path());
+        command
+    };
+    Process::spawn("superhero-worker", until_end(&kafka))?.succeed().await?;
+    let other = Kafka::start()?;
+    other.tool("org.apache.kafka.tools.TopicCommand", &["--create", "--topic", topic, "--partitions", "1"])?;
+    refused("superhero-worker", until_end(&other), FAILURE, &["cluster", &folder.path().display().to_string()]).await
+}
+
+fn worker(kafka: &Kafka, redis: &Redis) -> Command {
+    let mut command = binary("superhero-worker");
+    command.env("KAFKA_BOOTSTRAP_SERVERS", &kafka.bootstrap).env("REDIS_PORT", redis.port.to_string());
+    command
+}

@@ -1,0 +1,143 @@
+//! The project's binaries as child processes.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// How long a process may take to end by itself or after a signal.
+pub const EXIT_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How often a condition is looked at again; the tests' only pause.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A child process with its output in a file; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    output: PathBuf,
+    _folder: TempDir,
+}
+
+/// What is left of a process.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed, on both streams.
+    pub output: String,
+}
+
+/// One of the project's binaries, with no environment but the path.
+pub fn binary(name: &str) -> Command {
+    let path = match name {
+        "superhero" => env!("CARGO_BIN_EXE_superhero"),
+        "superhero-server" => env!("CARGO_BIN_EXE_superhero-server"),
+        "superhero-player" => env!("CARGO_BIN_EXE_superhero-player"),
+        "superhero-worker" => env!("CARGO_BIN_EXE_superhero-worker"),
+        "superhero-build-db" => env!("CARGO_BIN_EXE_superhero-build-db"),
+        other => unreachable!("no binary is called {other}"),
+    };
+    let mut command = Command::new(path);
+    command.env_clear();
+    command
+}
+
+impl Process {
+    /// Starts it.
+    pub fn spawn(name: &str, mut command: Command) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let output = folder.path().join("output");
+        let file = File::create(&output)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        Ok(Self { name: name.to_owned(), child, output, _folder: folder })
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub async fn signal(&self, signal: &str) -> Result<()> {
+        let pid = self.child.id().with_context(|| format!("{} has ended", self.name))?;
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().await?;
+        if !status.success() {
+            bail!("kill -{signal} {pid} ({}) failed", self.name);
+        }
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub async fn wait(mut self) -> Result<Ended> {
+        let Ok(status) = tokio::time::timeout(EXIT_DEADLINE, self.child.wait()).await else {
+            bail!("{} did not end within {EXIT_DEADLINE:?}; it printed:\n{}", self.name, self.printed());
+        };
+        Ok(Ended { status: status?, output: self.printed() })
+    }
+
+    /// Waits for its end, which must be exit code 0.
+    pub async fn succeed(self) -> Result<String> {
+        let name = self.name.clone();
+        let ended = self.wait().await?;
+        if !ended.status.success() {
+            bail!("{name} ended with {}; it printed:\n{}", ended.status, ended.output);
+        }
+        Ok(ended.output)
+    }
+
+    /// Asks it to stop and waits for its end, which must be exit code 0.
+    pub async fn stop(self) -> Result<String> {
+        self.signal("TERM").await?;
+        self.succeed().await
+    }
+
+    /// Waits until it has printed `text`.
+    pub async fn prints(&mut self, text: &str) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + EXIT_DEADLINE;
+        while !self.printed().contains(text) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status} before it printed {text:?}; it printed:\n{}", self.name, self.printed());
+            }
+            if tokio::time::Instant::now() > deadline {
+                bail!("{} did not print {text:?}; it printed:\n{}", self.name, self.printed());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// The address that a server says it listens on.
+    pub async fn listening(&mut self) -> Result<String> {
+        const SAYS: &str = "Listening on ";
+        self.prints(SAYS).await?;
+        let printed = self.printed();
+        let after = printed.split(SAYS).nth(1).unwrap_or_default();
+        let address = after.split_whitespace().next().context("no address after it")?;
+        Ok(address.trim_start_matches("ws://").to_owned())
+    }
+
+    /// What it has printed so far.
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(&self.output).unwrap_or_default()
+    }
+}
+
+/// Waits until `condition` holds, looking again and again until `deadline` has passed.
+pub async fn eventually(what: &str, deadline: Duration, mut condition: impl AsyncFnMut() -> Result<bool>) -> Result<()>
+{
+    tokio::time::timeout(deadline, async {
+        while !condition().await? {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    })
+    .await
+    .with_context(|| format!("after {deadline:?} still not: {what}"))?
+}

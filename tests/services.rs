@@ -1,0 +1,141 @@
+//! Real services for the tests, by the scripts in `tests/services/`.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+/// An Apache Kafka of one broker, stopped when dropped.
+#[derive(Debug)]
+pub struct Kafka {
+    /// `host:port`.
+    pub bootstrap: String,
+    started: Started,
+}
+
+/// A Redis, stopped when dropped.
+#[derive(Debug)]
+pub struct Redis {
+    /// Its port on the loopback.
+    pub port: u16,
+    _started: Started,
+}
+
+impl Kafka {
+    /// Starts one; a few seconds.
+    pub fn start() -> Result<Self> {
+        let started = Started::up(&["--only", "kafka", "--kafka-port", "0"])?;
+        Ok(Self { bootstrap: started.setting("KAFKA_BOOTSTRAP_SERVERS")?, started })
+    }
+
+    /// The one that tests share which use topics and groups of their own.
+    pub fn shared() -> Result<Arc<Self>> {
+        share(&SHARED_KAFKA, Self::start)
+    }
+
+    /// Runs one of Kafka's own command-line tools and returns what it printed.
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(script("kafka-tool"))
+            .arg(class)
+            .args(["--bootstrap-server", &self.bootstrap])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            bail!("{class} {arguments:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The process id of the broker, for tests that stop and continue it.
+    pub fn pid(&self) -> Result<u32> {
+        let file = self.started.folder.path().join("kafka-1/pid");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let pid = text.split_whitespace().next().context("an empty pid file")?;
+        Ok(pid.parse()?)
+    }
+}
+
+impl Redis {
+    /// Starts one.
+    pub fn start() -> Result<Self> {
+        let started = Started::up(&["--only", "redis", "--redis-port", "0"])?;
+        Ok(Self { port: started.setting("REDIS_PORT")?.parse()?, _started: started })
+    }
+
+    /// The one that tests share which use games of their own.
+    pub fn shared() -> Result<Arc<Self>> {
+        share(&SHARED_REDIS, Self::start)
+    }
+}
+
+static SHARED_KAFKA: Mutex<Option<Arc<Kafka>>> = Mutex::new(None);
+static SHARED_REDIS: Mutex<Option<Arc<Redis>>> = Mutex::new(None);
+
+fn share<T>(place: &Mutex<Option<Arc<T>>>, start: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    let mut place = place.lock().expect("no test panics while it starts a service");
+    if let Some(shared) = place.as_ref() {
+        return Ok(shared.clone());
+    }
+    let shared = Arc::new(start()?);
+    *place = Some(shared.clone());
+    Ok(shared)
+}
+
+/// Stops what the tests shared.
+pub fn stop_shared() {
+    drop(SHARED_KAFKA.lock().map(|mut kafka| kafka.take()));
+    drop(SHARED_REDIS.lock().map(|mut redis| redis.take()));
+}
+
+#[derive(Debug)]
+struct Started {
+    folder: TempDir,
+    /// What `up` printed: a line NAME=VALUE each.
+    settings: String,
+}
+
+impl Started {
+    fn up(arguments: &[&str]) -> Result<Self> {
+        let mut started = Self { folder: tempfile::tempdir()?, settings: String::new() };
+        let output = Command::new(script("up"))
+            .arg("--dir")
+            .arg(started.folder.path())
+            // A test run that is killed leaves nothing behind.
+            .args(["--while", &std::process::id().to_string()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            bail!("tests/services/up {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        started.settings = String::from_utf8(output.stdout)?;
+        Ok(started)
+    }
+
+    fn setting(&self, name: &str) -> Result<String> {
+        let value = self.settings.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        Ok(value.with_context(|| format!("tests/services/up printed no {name}: {}", self.settings))?.to_owned())
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let down = Command::new(script("down")).arg("--dir").arg(self.folder.path()).stdin(Stdio::null()).output();
+        if !down.is_ok_and(|output| output.status.success()) {
+            eprintln!("tests/services/down failed for {}", self.folder.path().display());
+        }
+    }
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services").join(name)
+}
+
+/// A port that nobody listens on now.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,67 @@
+//! Workers against a real Kafka: what stands in the files, whatever happens to the workers.
+//!
+//! Every case has a topic, a group and a folder of its own, so that the cases may run at the same time on one cluster;
+//! those of the game tables need the simulator's own topic and therefore a cluster of their own.
+
+mod faults;
+mod files;
+mod group;
+mod setting;
+mod tables;
+
+use std::path::Path;
+
+use anyhow::Result;
+use libtest_mimic::Trial;
+
+use crate::services::Kafka;
+
+/// All cases.
+pub fn tests() -> Vec<Trial> {
+    macro_rules! cases {
+        ($kafka:path: $($module:ident::$case:ident),* $(,)?) => {
+            vec![$(case(concat!("worker::", stringify!($case)), $kafka, $module::$case)),*]
+        };
+    }
+    let shared = cases![
+        Kafka::shared:
+        files::every_record_stands_once_in_rotated_files_that_are_named_by_their_first_offset,
+        files::a_restart_goes_on_without_a_gap_or_a_repetition,
+        files::bad_records_are_kept_among_the_dead_letters,
+        files::repetitions_are_left_out_across_restarts,
+        files::what_others_have_committed_is_where_reading_begins,
+        files::until_the_end_of_nothing_is_at_once,
+        group::two_workers_share_and_the_one_that_stays_takes_over,
+        group::a_killed_workers_partitions_are_taken_over,
+        group::repetitions_are_left_out_across_a_rebalance,
+        group::a_worker_waits_for_a_topic_that_is_made_later,
+        faults::an_output_that_cannot_be_written_holds_the_partition_up_until_it_can,
+        faults::a_folder_of_another_cluster_is_refused,
+        faults::a_topic_that_was_made_again_is_refused,
+        faults::a_topic_that_is_made_again_meanwhile_ends_the_worker,
+        faults::records_that_the_broker_deleted_first_are_counted_as_lost,
+        faults::a_batch_that_cannot_be_decoded_holds_up_its_partition_only,
+    ];
+    let own = cases![
+        start:
+        tables::games_that_are_over_make_the_tables_and_are_cleaned_afterwards,
+        tables::a_store_that_does_not_answer_holds_the_partition_up,
+        tables::a_panic_of_one_partition_is_survived_by_all,
+    ];
+    shared.into_iter().chain(own).collect()
+}
+
+fn start() -> Result<std::sync::Arc<Kafka>> {
+    Kafka::start().map(std::sync::Arc::new)
+}
+
+fn case<F>(name: &str, kafka: fn() -> Result<std::sync::Arc<Kafka>>, body: F) -> Trial
+where
+    F: AsyncFnOnce(&str, &Path) -> Result<()> + Send + 'static,
+{
+    crate::test(name, move || async move {
+        let kafka = tokio::task::spawn_blocking(kafka).await??;
+        let folder = tempfile::tempdir()?;
+        body(&kafka.bootstrap, folder.path()).await
+    })
+}
