@@ -1,12 +1,18 @@
 //! The WebSocket API, schema V1, shared by server and bot.
 //!
-//! A connection belongs to one [`Endpoint`]. Text frames carry one JSON object each: [`request`] is what a bot writes and a server
-//! reads, [`answer`] what a server writes and a bot reads, and a [`Fault`] is the answer to a request that cannot be carried out.
+//! Text frames of one JSON object each, on a connection that belongs to one [`Endpoint`]. A [`Request`] is answered by a
+//! [`LoginAnswer`], a [`FindAnswer`], a stream of [`LobbyPush`]es, a [`HeroAnswer`] or an
+//! [`AttackRecord`](superhero_game::AttackRecord), or by a [`Rejection`], which never closes the connection. Every one
+//! of them is written by `to_json` and read by `parse`, so that both sides share one description.
 
-pub mod answer;
+mod answer;
 mod endpoint;
-mod fault;
-pub mod request;
+mod lobby;
+mod rejection;
+mod request;
 
+pub use answer::{AnswerError, FindAnswer, HeroAnswer, LoginAnswer, parse_action};
 pub use endpoint::Endpoint;
-pub use fault::Fault;
+pub use lobby::LobbyPush;
+pub use rejection::{Field, Rejection};
+pub use request::{MIN_PARTICIPANTS, Request};

@@ -1,335 +1,304 @@
-//! Requests: what a bot writes and a server reads.
+//! Requests: what a text frame asks of an endpoint.
 
 use std::str::FromStr;
 
-use serde::Serialize;
 use serde_json::{Map, Value};
-use superhero_game::{GameToken, Refusal, UserToken};
+use superhero_game::{GameToken, UserToken};
 
-use crate::Fault;
+use crate::{Endpoint, Field, Rejection};
 
-/// The longest user name, in bytes.
-pub const MAX_USER_BYTES: usize = 256;
+/// The fewest participants of a game; the most is the server's setting.
+pub const MIN_PARTICIPANTS: u32 = 2;
 
-/// `/api/v1/login`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Login {
-    /// The user's name.
-    #[serde(rename = "USER")]
-    pub user: String,
-}
-
-/// `/api/v1/game/find`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Find {
-    /// Who looks for a game.
-    #[serde(rename = "USER_TOKEN")]
-    pub user: UserToken,
-    /// How many players it shall have.
-    #[serde(rename = "PARTICIPANTS")]
-    pub participants: u32,
-}
-
-/// `/api/v1/game/lobby`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Lobby {
-    /// The game.
-    #[serde(rename = "GAME_TOKEN")]
-    pub game: GameToken,
-    /// Who wants to be told of it.
-    #[serde(rename = "USER_TOKEN")]
-    pub user: UserToken,
-}
-
-/// `/api/v1/game/hero`: the tokens are kept as they came, since those of nobody are answered with themselves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Hero {
-    /// The game.
-    #[serde(rename = "GAME_TOKEN")]
-    pub game: String,
-    /// Whose hero, anybody's.
-    #[serde(rename = "USER_TOKEN")]
-    pub user: String,
-}
-
-impl Hero {
-    /// The tokens, if they can be some at all.
-    pub fn tokens(&self) -> Option<(GameToken, UserToken)> {
-        Some((self.game.parse().ok()?, self.user.parse().ok()?))
-    }
-}
-
-/// `/api/v1/game/action`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Attack {
-    /// The game.
-    #[serde(rename = "GAME_TOKEN")]
-    pub game: GameToken,
-    /// Who attacks.
-    #[serde(rename = "USER_TOKEN")]
-    pub user: UserToken,
-    /// Who is attacked; `None` when the attacker found nobody alive.
-    #[serde(rename = "ENEMY_TOKEN")]
-    pub enemy: Option<UserToken>,
-}
-
-const USER: (&str, &str) = ("USER", "USER");
-const USER_TOKEN: (&str, &str) = ("USER_TOKEN", "USER TOKEN");
-const GAME_TOKEN: (&str, &str) = ("GAME_TOKEN", "GAME TOKEN");
-const ENEMY_TOKEN: (&str, &str) = ("ENEMY_TOKEN", "ENEMY TOKEN");
-const PARTICIPANTS: (&str, &str) = ("PARTICIPANTS", "PARTICIPANTS");
-const ACTION: (&str, &str) = ("ACTION", "ACTION");
+/// The only action that there is.
 const ATTACK: &str = "ATTACK";
 
-impl Login {
-    /// Reads a request.
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The token of a user, made at the first login of its name.
+    Login {
+        /// The name.
+        user: String,
+    },
+    /// A seat in a game.
+    Find {
+        /// Who wants it.
+        user: UserToken,
+        /// How many seats the game is to have.
+        participants: u32,
+    },
+    /// The pushes of a game.
+    Lobby {
+        /// The game.
+        game: GameToken,
+        /// For whom.
+        user: UserToken,
+    },
+    /// A player's hero.
+    Hero {
+        /// The game.
+        game: GameToken,
+        /// The player, not necessarily the one who asks.
+        user: UserToken,
+    },
+    /// An attack.
+    Action {
+        /// The game.
+        game: GameToken,
+        /// Who attacks.
+        user: UserToken,
+        /// Whom; `None` when the player found nobody alive.
+        enemy: Option<UserToken>,
+    },
+}
+
+impl Request {
+    /// Reads the request that `text` is at `endpoint`; a game has `max_participants` at most.
     ///
     /// # Errors
-    /// The [`Fault`] to answer with.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
-        let user = payload(text)?.text(USER)?;
-        if user.is_empty() || user.len() > MAX_USER_BYTES {
-            return Err(Fault::UserLength { limit: MAX_USER_BYTES });
+    /// The answer to give instead. What is missing is told before what is wrong, each in the order of the
+    /// specification's table.
+    pub fn parse(endpoint: Endpoint, text: &str, max_participants: u32) -> Result<Self, Rejection> {
+        let message: Value = serde_json::from_str(text).map_err(|_| Rejection::NotJson)?;
+        let message = message.as_object().ok_or(Rejection::NotAnObject)?;
+        let payload = message.get(Field::Payload.name()).ok_or(Rejection::Missing(Field::Payload))?;
+        let payload = payload.as_object().ok_or(Rejection::WrongType(Field::Payload))?;
+        for field in fields(endpoint) {
+            if !payload.contains_key(field.name()) {
+                return Err(Rejection::Missing(*field));
+            }
         }
-        Ok(Self { user })
-    }
-
-    /// The frame to send.
-    pub fn to_json(&self) -> String {
-        frame(self)
-    }
-}
-
-impl Find {
-    /// Reads a request for a game of at most `limit` players.
-    ///
-    /// # Errors
-    /// The [`Fault`] to answer with.
-    pub fn parse(text: &str, limit: u32) -> Result<Self, Fault> {
-        let payload = payload(text)?;
-        let user = payload.text(USER_TOKEN)?;
-        let asked = payload
-            .field(PARTICIPANTS)?
-            .as_i64()
-            .ok_or(Fault::WrongType { field: PARTICIPANTS.1, expected: "AN INTEGER" })?;
-        let participants = u32::try_from(asked).ok().filter(|asked| (2..=limit).contains(asked));
-        let participants = participants.ok_or(Fault::Participants { asked, limit })?;
-        Ok(Self { user: user.parse().map_err(|_| Fault::UnknownUser)?, participants })
-    }
-
-    /// The frame to send.
-    pub fn to_json(&self) -> String {
-        frame(self)
-    }
-}
-
-impl Lobby {
-    /// Reads a request.
-    ///
-    /// # Errors
-    /// The [`Fault`] to answer with.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
-        let payload = payload(text)?;
-        let (game, user) = (payload.text(GAME_TOKEN)?, payload.text(USER_TOKEN)?);
-        Ok(Self { game: known(&game, Refusal::UnknownGame)?, user: known(&user, Refusal::NotAPlayer)? })
-    }
-
-    /// The frame to send.
-    pub fn to_json(&self) -> String {
-        frame(self)
-    }
-}
-
-impl Hero {
-    /// Reads a request.
-    ///
-    /// # Errors
-    /// The [`Fault`] to answer with.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
-        let payload = payload(text)?;
-        Ok(Self { game: payload.text(GAME_TOKEN)?, user: payload.text(USER_TOKEN)? })
-    }
-
-    /// The frame to send.
-    pub fn to_json(&self) -> String {
-        frame(self)
-    }
-}
-
-impl Attack {
-    /// Reads a request.
-    ///
-    /// # Errors
-    /// The [`Fault`] to answer with.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
-        let payload = payload(text)?;
-        let (game, user) = (payload.text(GAME_TOKEN)?, payload.text(USER_TOKEN)?);
-        let enemy = match payload.field(ENEMY_TOKEN)? {
-            Value::Null => None,
-            Value::String(enemy) => Some(enemy.clone()),
-            _ => return Err(Fault::WrongType { field: ENEMY_TOKEN.1, expected: "A STRING OR NULL" }),
-        };
-        if payload.text(ACTION)? != ATTACK {
-            return Err(Fault::UnknownAction);
-        }
-        Ok(Self {
-            game: known(&game, Refusal::UnknownGame)?,
-            user: known(&user, Refusal::NotAPlayer)?,
-            enemy: enemy.map(|enemy| known(&enemy, Refusal::EnemyNotInGame)).transpose()?,
+        let payload = Payload(payload);
+        Ok(match endpoint {
+            Endpoint::Login => Self::Login { user: payload.string(Field::User)?.to_owned() },
+            Endpoint::Find => {
+                Self::Find { user: payload.user()?, participants: payload.participants(max_participants)? }
+            }
+            Endpoint::Lobby => Self::Lobby { game: payload.game()?, user: payload.user()? },
+            Endpoint::Hero => Self::Hero { game: payload.game()?, user: payload.user()? },
+            Endpoint::Action => {
+                let (game, user, enemy) = (payload.game()?, payload.user()?, payload.enemy()?);
+                if payload.string(Field::Action)? != ATTACK {
+                    return Err(Rejection::UnknownAction);
+                }
+                Self::Action { game, user, enemy }
+            }
         })
     }
 
-    /// The frame to send.
+    /// Where the request belongs.
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Login { .. } => Endpoint::Login,
+            Self::Find { .. } => Endpoint::Find,
+            Self::Lobby { .. } => Endpoint::Lobby,
+            Self::Hero { .. } => Endpoint::Hero,
+            Self::Action { .. } => Endpoint::Action,
+        }
+    }
+
+    /// The request's frame.
     pub fn to_json(&self) -> String {
-        #[derive(Serialize)]
-        struct WithAction<'a> {
-            #[serde(flatten)]
-            attack: &'a Attack,
-            #[serde(rename = "ACTION")]
-            action: &'static str,
-        }
-        frame(&WithAction { attack: self, action: ATTACK })
-    }
-}
-
-struct Payload(Map<String, Value>);
-
-impl Payload {
-    /// A field by its name on the wire and in faults.
-    fn field(&self, (name, said): (&str, &'static str)) -> Result<&Value, Fault> {
-        self.0.get(name).ok_or(Fault::Missing(said))
-    }
-
-    fn text(&self, field: (&str, &'static str)) -> Result<String, Fault> {
-        match self.field(field)? {
-            Value::String(text) => Ok(text.clone()),
-            _ => Err(Fault::WrongType { field: field.1, expected: "A STRING" }),
+        match self {
+            Self::Login { user } => format!(r#"{{"PAYLOAD":{{"USER":{}}}}}"#, Value::from(user.as_str())),
+            Self::Find { user, participants } => {
+                format!(r#"{{"PAYLOAD":{{"USER_TOKEN":"{user}","PARTICIPANTS":{participants}}}}}"#)
+            }
+            Self::Lobby { game, user } | Self::Hero { game, user } => {
+                format!(r#"{{"PAYLOAD":{{"GAME_TOKEN":"{game}","USER_TOKEN":"{user}"}}}}"#)
+            }
+            Self::Action { game, user, enemy } => {
+                let enemy = enemy.map_or_else(|| "null".to_owned(), |enemy| format!(r#""{enemy}""#));
+                format!(
+                    r#"{{"PAYLOAD":{{"GAME_TOKEN":"{game}","USER_TOKEN":"{user}","ENEMY_TOKEN":{enemy},"ACTION":"{ATTACK}"}}}}"#
+                )
+            }
         }
     }
 }
 
-fn payload(text: &str) -> Result<Payload, Fault> {
-    let Ok(Value::Object(mut message)) = serde_json::from_str(text) else { return Err(Fault::NotJson) };
-    match message.remove("PAYLOAD") {
-        None => Err(Fault::MissingPayload),
-        Some(Value::Object(payload)) => Ok(Payload(payload)),
-        Some(_) => Err(Fault::WrongType { field: "PAYLOAD", expected: "AN OBJECT" }),
+/// What a request to an endpoint must have, in the order of the specification's table.
+const fn fields(endpoint: Endpoint) -> &'static [Field] {
+    match endpoint {
+        Endpoint::Login => &[Field::User],
+        Endpoint::Find => &[Field::UserToken, Field::Participants],
+        Endpoint::Lobby | Endpoint::Hero => &[Field::GameToken, Field::UserToken],
+        Endpoint::Action => &[Field::GameToken, Field::UserToken, Field::EnemyToken, Field::Action],
     }
 }
 
-/// A token, or the refusal that one gets which nobody has.
-fn known<T: FromStr>(token: &str, stranger: Refusal) -> Result<T, Fault> {
-    token.parse().map_err(|_| Fault::Refused(stranger))
-}
+struct Payload<'a>(&'a Map<String, Value>);
 
-fn frame(payload: &impl Serialize) -> String {
-    #[derive(Serialize)]
-    struct Frame<'a, T> {
-        #[serde(rename = "PAYLOAD")]
-        payload: &'a T,
+impl<'a> Payload<'a> {
+    fn get(&self, field: Field) -> Result<&'a Value, Rejection> {
+        self.0.get(field.name()).ok_or(Rejection::Missing(field))
     }
-    serde_json::to_string(&Frame { payload }).expect("strings and numbers always serialise")
+
+    fn string(&self, field: Field) -> Result<&'a str, Rejection> {
+        self.get(field)?.as_str().ok_or(Rejection::WrongType(field))
+    }
+
+    /// A string that is no token cannot name anything, so `unknown` is what it is answered with.
+    fn token<T: FromStr>(&self, field: Field, unknown: Rejection) -> Result<T, Rejection> {
+        self.string(field)?.parse().map_err(|_| unknown)
+    }
+
+    fn game(&self) -> Result<GameToken, Rejection> {
+        self.token(Field::GameToken, Rejection::UnknownGame)
+    }
+
+    fn user(&self) -> Result<UserToken, Rejection> {
+        self.token(Field::UserToken, Rejection::UnknownUser)
+    }
+
+    fn enemy(&self) -> Result<Option<UserToken>, Rejection> {
+        if self.get(Field::EnemyToken)?.is_null() {
+            return Ok(None);
+        }
+        self.token(Field::EnemyToken, Rejection::EnemyNotInGame).map(Some)
+    }
+
+    fn participants(&self, max: u32) -> Result<u32, Rejection> {
+        let value = self.get(Field::Participants)?;
+        if !(value.is_i64() || value.is_u64()) {
+            return Err(Rejection::WrongType(Field::Participants));
+        }
+        value
+            .as_u64()
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|number| (MIN_PARTICIPANTS..=max).contains(number))
+            .ok_or(Rejection::ParticipantsOutside { max })
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
-    const A: &str = "8c8fd1e4-3f64-4b5c-9c9a-0d9ed0f9a001";
-    const B: &str = "8c8fd1e4-3f64-4b5c-9c9a-0d9ed0f9a002";
+    const GAME: &str = "6a2f41a3-c54c-4bf5-9f3f-7b1f0f4c0e11";
+    const USER: &str = "00000000-0000-0000-0000-000000000002";
+    const MAX: u32 = 8;
 
-    fn status<T: std::fmt::Debug>(answer: Result<T, Fault>) -> String {
-        answer.unwrap_err().to_string()
+    fn check(endpoint: Endpoint, payload: Value, expected: Rejection) {
+        let text = json!({"PAYLOAD": payload}).to_string();
+        assert_eq!(Request::parse(endpoint, &text, MAX), Err(expected), "{text}");
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        let cases = [
-            (status(Login::parse("{}")), "MISSING PAYLOAD IN MESSAGE"),
-            (status(Login::parse(r#"{"PAYLOAD":{}}"#)), "MISSING USER IN PAYLOAD"),
-            (status(Find::parse(r#"{"PAYLOAD":{}}"#, 3)), "MISSING USER TOKEN IN PAYLOAD"),
-            (status(Find::parse(r#"{"PAYLOAD":{"USER_TOKEN":"u"}}"#, 3)), "MISSING PARTICIPANTS IN PAYLOAD"),
-            (status(Lobby::parse(r#"{"PAYLOAD":{}}"#)), "MISSING GAME TOKEN IN PAYLOAD"),
-            (status(Hero::parse(r#"{"PAYLOAD":{"GAME_TOKEN":"g"}}"#)), "MISSING USER TOKEN IN PAYLOAD"),
+    fn python_requests_are_read() {
+        let (game, user) = (GAME.parse().unwrap(), USER.parse().unwrap());
+        for (endpoint, payload, expected) in [
             (
-                status(Attack::parse(r#"{"PAYLOAD":{"GAME_TOKEN":"g","USER_TOKEN":"u"}}"#)),
-                "MISSING ENEMY TOKEN IN PAYLOAD",
+                Endpoint::Login,
+                r#"{"USER": "USER\u0030\u0030\u0037"}"#.to_owned(),
+                Request::Login { user: "USER007".into() },
             ),
             (
-                status(Attack::parse(r#"{"PAYLOAD":{"GAME_TOKEN":"g","USER_TOKEN":"u","ENEMY_TOKEN":null}}"#)),
-                "MISSING ACTION IN PAYLOAD",
+                Endpoint::Find,
+                format!(r#"{{"USER_TOKEN": "{USER}", "PARTICIPANTS": 3, "MORE": []}}"#),
+                Request::Find { user, participants: 3 },
             ),
-        ];
-        for (found, expected) in cases {
-            assert_eq!(found, expected);
+            (
+                Endpoint::Action,
+                format!(
+                    r#"{{"ACTION": "ATTACK", "ENEMY_TOKEN": null, "GAME_TOKEN": "{GAME}", "USER_TOKEN": "{USER}"}}"#
+                ),
+                Request::Action { game, user, enemy: None },
+            ),
+        ] {
+            let text = format!(r#"{{"PAYLOAD": {payload}, "EXTRA": 1}}"#);
+            assert_eq!(Request::parse(endpoint, &text, MAX), Ok(expected));
         }
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        let find = |participants: &str| {
-            status(Find::parse(&format!(r#"{{"PAYLOAD":{{"USER_TOKEN":"{A}","PARTICIPANTS":{participants}}}}}"#), 10))
-        };
-        let attack = |enemy: &str, action: &str| {
-            status(Attack::parse(&format!(
-                r#"{{"PAYLOAD":{{"GAME_TOKEN":"{A}","USER_TOKEN":"{A}","ENEMY_TOKEN":{enemy},"ACTION":{action}}}}}"#
-            )))
-        };
-        let cases = [
-            (status(Login::parse("hello")), "MESSAGE IS NOT A JSON OBJECT"),
-            (status(Login::parse("[]")), "MESSAGE IS NOT A JSON OBJECT"),
-            (status(Login::parse(r#"{"PAYLOAD":1}"#)), "PAYLOAD IS NOT AN OBJECT"),
-            (status(Login::parse(r#"{"PAYLOAD":{"USER":1}}"#)), "USER IS NOT A STRING"),
-            (status(Login::parse(r#"{"PAYLOAD":{"USER":""}}"#)), "USER IS NOT OF 1 TO 256 BYTES"),
-            (find("\"3\""), "PARTICIPANTS IS NOT AN INTEGER"),
-            (find("2.5"), "PARTICIPANTS IS NOT AN INTEGER"),
-            (find("1"), "PARTICIPANTS IS 1, NOT OF 2 TO 10"),
-            (find("-5"), "PARTICIPANTS IS -5, NOT OF 2 TO 10"),
-            (find("4294967298"), "PARTICIPANTS IS 4294967298, NOT OF 2 TO 10"),
-            (status(Find::parse(r#"{"PAYLOAD":{"USER_TOKEN":"u","PARTICIPANTS":2}}"#, 3)), "UNKNOWN USER"),
-            (status(Lobby::parse(r#"{"PAYLOAD":{"GAME_TOKEN":"g","USER_TOKEN":"u"}}"#)), "UNKNOWN GAME"),
-            (attack("1", "\"ATTACK\""), "ENEMY TOKEN IS NOT A STRING OR NULL"),
-            (attack("null", "\"RUN\""), "ACTION IS NOT ATTACK"),
-            (attack("\"e\"", "\"ATTACK\""), "ENEMY IS NOT IN GAME"),
-        ];
-        for (found, expected) in cases {
-            assert_eq!(found, expected);
+    fn what_is_missing_is_told_in_the_order_of_the_table() {
+        use Field::{Action, EnemyToken, GameToken, Participants, User, UserToken};
+        for (endpoint, order) in [
+            (Endpoint::Login, &[User][..]),
+            (Endpoint::Find, &[UserToken, Participants]),
+            (Endpoint::Lobby, &[GameToken, UserToken]),
+            (Endpoint::Hero, &[GameToken, UserToken]),
+            (Endpoint::Action, &[GameToken, UserToken, EnemyToken, Action]),
+        ] {
+            let parse = |text: &str| Request::parse(endpoint, text, MAX);
+            assert_eq!(parse("{}"), Err(Rejection::Missing(Field::Payload)));
+            assert_eq!(parse("{"), Err(Rejection::NotJson));
+            assert_eq!(parse("[1]"), Err(Rejection::NotAnObject));
+            assert_eq!(parse(r#"{"PAYLOAD":[]}"#), Err(Rejection::WrongType(Field::Payload)));
+            // Even a value of a wrong type is there: what is missing comes first.
+            let mut payload = json!({});
+            for field in order {
+                check(endpoint, payload.clone(), Rejection::Missing(*field));
+                payload[field.name()] = json!([]);
+            }
+            check(endpoint, payload, Rejection::WrongType(order[0]));
         }
     }
 
     #[test]
-    fn what_a_bot_writes_a_server_reads() {
-        let (a, b) = (A.parse().unwrap(), B.parse().unwrap());
-        let (game, user) = (A.parse().unwrap(), a);
-        let login = Login { user: "USER007".to_owned() };
-        assert_eq!(Login::parse(&login.to_json()), Ok(login));
-        let find = Find { user, participants: 3 };
-        assert_eq!(Find::parse(&find.to_json(), 3), Ok(find));
-        let lobby = Lobby { game, user };
-        assert_eq!(Lobby::parse(&lobby.to_json()), Ok(lobby));
-        let hero = Hero { game: A.to_owned(), user: B.to_owned() };
-        assert_eq!(hero.tokens(), Some((game, b)));
-        assert_eq!(Hero::parse(&hero.to_json()), Ok(hero));
-        for enemy in [None, Some(b)] {
-            let attack = Attack { game, user, enemy };
-            assert_eq!(Attack::parse(&attack.to_json()), Ok(attack));
+    fn wrong_values_are_told_by_field() {
+        let action = |enemy: Value, action: Value| json!({"GAME_TOKEN": GAME, "USER_TOKEN": USER, "ENEMY_TOKEN": enemy, "ACTION": action});
+        let find = |participants: Value| json!({"USER_TOKEN": USER, "PARTICIPANTS": participants});
+        let outside = Rejection::ParticipantsOutside { max: MAX };
+        for (endpoint, payload, expected) in [
+            (Endpoint::Login, json!({"USER": null}), Rejection::WrongType(Field::User)),
+            (Endpoint::Find, find(json!("3")), Rejection::WrongType(Field::Participants)),
+            (Endpoint::Find, find(json!(3.0)), Rejection::WrongType(Field::Participants)),
+            (Endpoint::Find, find(json!(true)), Rejection::WrongType(Field::Participants)),
+            (Endpoint::Find, find(json!(-3)), outside),
+            (Endpoint::Find, find(json!(1)), outside),
+            (Endpoint::Find, find(json!(9)), outside),
+            (Endpoint::Find, find(json!(u64::MAX)), outside),
+            (Endpoint::Lobby, json!({"GAME_TOKEN": "x", "USER_TOKEN": "y"}), Rejection::UnknownGame),
+            (Endpoint::Hero, json!({"GAME_TOKEN": GAME, "USER_TOKEN": "y"}), Rejection::UnknownUser),
+            (Endpoint::Action, action(json!("z"), json!("ATTACK")), Rejection::EnemyNotInGame),
+            (Endpoint::Action, action(json!(7), json!("ATTACK")), Rejection::WrongType(Field::EnemyToken)),
+            (Endpoint::Action, action(json!(USER), json!("RUN")), Rejection::UnknownAction),
+            (Endpoint::Action, action(json!(USER), json!(null)), Rejection::WrongType(Field::Action)),
+        ] {
+            check(endpoint, payload, expected);
         }
-        assert_eq!(
-            Attack { game, user, enemy: Some(b) }.to_json(),
-            format!(r#"{{"PAYLOAD":{{"GAME_TOKEN":"{A}","USER_TOKEN":"{A}","ENEMY_TOKEN":"{B}","ACTION":"ATTACK"}}}}"#)
-        );
+    }
+
+    prop_compose! {
+        fn any_request()(
+            kind in 0..5,
+            name in any::<String>(),
+            tokens in any::<[u128; 3]>(),
+            with_enemy in any::<bool>(),
+            participants in MIN_PARTICIPANTS..=MAX,
+        ) -> Request {
+            let token = |number: u128| format!("{number:032x}");
+            let [game, user, enemy] = tokens;
+            let (game, user): (GameToken, UserToken) = (token(game).parse().unwrap(), token(user).parse().unwrap());
+            match kind {
+                0 => Request::Login { user: name },
+                1 => Request::Find { user, participants },
+                2 => Request::Lobby { game, user },
+                3 => Request::Hero { game, user },
+                _ => Request::Action { game, user, enemy: with_enemy.then(|| token(enemy).parse().unwrap()) },
+            }
+        }
     }
 
     proptest! {
         #[test]
-        fn no_text_is_too_strange_to_be_answered(text in ".{0,200}", inner in ".{0,40}") {
-            let wrapped = format!("{{\"PAYLOAD\":{{\"USER\":{inner},\"USER_TOKEN\":\"{inner}\",\"PARTICIPANTS\":{inner}}}}}");
-            for text in [&text, &wrapped] {
-                let _ = (Login::parse(text), Find::parse(text, 3), Lobby::parse(text), Hero::parse(text), Attack::parse(text));
+        fn a_clients_request_is_what_the_server_reads(request in any_request()) {
+            prop_assert_eq!(Request::parse(request.endpoint(), &request.to_json(), MAX), Ok(request));
+        }
+
+        #[test]
+        fn any_text_is_read_or_rejected(text in any::<String>(), json in r#"[\[\]{}:,"A-Z0-9_ ]{0,60}"#) {
+            for endpoint in Endpoint::ALL {
+                let _ = Request::parse(endpoint, &text, MAX);
+                let _ = Request::parse(endpoint, &json, MAX);
+                let _ = Request::parse(endpoint, &format!(r#"{{"PAYLOAD":{json}}}"#), MAX);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Command, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -20,12 +21,15 @@ where
 {
     let command = without_empty_environment(A::command());
     let name = command.get_name().to_owned();
-    let arguments = command.try_get_matches().and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
+    let arguments = command.clone().try_get_matches().and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
     let arguments = match arguments {
         Ok(arguments) => arguments,
         Err(error) => {
             // A terminal that was closed leaves nobody to tell.
             let _ = error.print();
+            if let Some(variable) = variable_behind(&error, &command) {
+                eprintln!("The value comes from the environment variable {variable}, or from that flag.");
+            }
             return if error.use_stderr() { Kind::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
@@ -72,6 +76,16 @@ async fn stop_on_signal(stop: CancellationToken) -> Failure {
         }
     }
     Failure::new(Kind::Interrupted, "interrupted before everything was brought to its end")
+}
+
+/// The variable that is set for the flag that an error is about; clap itself only names the flag.
+fn variable_behind(error: &clap::Error, command: &Command) -> Option<String> {
+    let ContextValue::String(about) = error.get(ContextKind::InvalidArg)? else { return None };
+    let flag = about.split(' ').next()?.strip_prefix("--")?;
+    let commands = std::iter::once(command).chain(command.get_subcommands());
+    let argument = commands.flat_map(Command::get_arguments).find(|argument| argument.get_long() == Some(flag))?;
+    let variable = argument.get_env()?;
+    std::env::var_os(variable).map(|_| variable.to_string_lossy().into_owned())
 }
 
 /// Compose files and shells pass variables on that are set to nothing; such a one is not a value.

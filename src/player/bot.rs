@@ -1,0 +1,337 @@
+//! One bot: its seat, its lobby, its turns.
+//!
+//! Whatever fails during a game, on whichever connection, has one way back: the bot listens to its game's lobby anew, where the
+//! server tells again how the game stands, the bot's turn included. An attack whose answer was lost may so be made
+//! twice, and is then refused as out of turn, or is the bot's next move if the turn has come round meanwhile.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use superhero_api::{
+    AnswerError, Endpoint, FindAnswer, HeroAnswer, LobbyPush, LoginAnswer, Rejection, Request, parse_action,
+};
+use superhero_game::{Action, GameToken, Refusal, UserToken};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::Choices;
+use crate::connection::{Connection, ConnectionError};
+use crate::crew::{Crew, count};
+use crate::retry::Retry;
+
+/// How often a bot listens anew to a game whose lobby stays silent, before it leaves the game.
+const MAX_SILENCES: u32 = 3;
+
+/// A bot, with whatever outlives a game.
+pub(crate) struct Bot {
+    crew: Arc<Crew>,
+    choices: Choices,
+    retry: Retry,
+    /// Where it plays now: an index of the configuration's servers.
+    server: usize,
+    user: Option<UserToken>,
+    /// Kept from one turn to the next and from one game to the next.
+    hero: Option<Connection>,
+    /// Kept likewise.
+    action: Option<Connection>,
+}
+
+/// Why a bot does not go on.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing succeeded for {} s; at last: {last}", patience.as_secs_f32())]
+pub(crate) struct GaveUp {
+    patience: Duration,
+    last: Trouble,
+}
+
+/// What can go wrong, and is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    #[error("the lobby was silent for {} s", after.as_secs_f32())]
+    Silence { after: Duration },
+}
+
+/// A game as its bot knows it.
+struct Seat {
+    /// The how manieth of the bot's games it is, from 0.
+    number: u64,
+    game: GameToken,
+    user: UserToken,
+    enemies: Vec<UserToken>,
+    /// The attacks that the bot has made in it.
+    attacks: u64,
+    silences: u32,
+}
+
+/// How a game ended for its bot.
+enum End {
+    Completed,
+    TimedOut,
+    Abandoned,
+}
+
+impl Bot {
+    pub(crate) fn new(crew: Arc<Crew>, index: usize) -> Self {
+        let config = &crew.config;
+        let choices = Choices::new(config.seed, index);
+        let retry = Retry::new(choices, config.first_pause, config.longest_pause, config.patience);
+        let server = index % config.servers.len();
+        Self { crew, choices, retry, server, user: None, hero: None, action: None }
+    }
+
+    /// Plays all its games.
+    pub(crate) async fn play(&mut self) -> Result<(), GaveUp> {
+        let mut number = 0;
+        while self.crew.config.games.is_none_or(|games| number < u64::from(games)) {
+            let mut seat = self.find_seat(number).await?;
+            let counter = match self.attend(&mut seat).await? {
+                End::Completed => &self.crew.games_completed,
+                End::TimedOut => &self.crew.games_timed_out,
+                End::Abandoned => &self.crew.games_abandoned,
+            };
+            count(counter);
+            number += 1;
+        }
+        for line in [self.hero.take(), self.action.take()].into_iter().flatten() {
+            line.close().await;
+        }
+        Ok(())
+    }
+
+    async fn find_seat(&mut self, number: u64) -> Result<Seat, GaveUp> {
+        loop {
+            match self.try_to_find(number).await {
+                Ok(seat) => {
+                    self.retry.succeeded();
+                    return Ok(seat);
+                }
+                Err(trouble) => {
+                    if let Trouble::Answer(_) = trouble {
+                        // The server may have forgotten the token.
+                        self.user = None;
+                    }
+                    self.pause_after(trouble).await?;
+                }
+            }
+        }
+    }
+
+    async fn try_to_find(&mut self, number: u64) -> Result<Seat, Trouble> {
+        let user = match self.user {
+            Some(user) => user,
+            None => self.login().await?,
+        };
+        self.user = Some(user);
+        let participants = self.choices.participants(number, self.crew.config.participants.clone());
+        let mut line = self.open(Endpoint::Find).await?;
+        let request = Request::Find { user, participants }.to_json();
+        let answers = ask(&mut line, &[request], self.crew.config.answer_timeout).await?;
+        line.close().await;
+        let FindAnswer { game, .. } = FindAnswer::parse(&answers[0])?;
+        Ok(Seat { number, game, user, enemies: Vec::new(), attacks: 0, silences: 0 })
+    }
+
+    async fn login(&mut self) -> Result<UserToken, Trouble> {
+        let mut line = self.open(Endpoint::Login).await?;
+        let after = self.crew.config.answer_timeout;
+        let request = Request::Login { user: self.choices.user() }.to_json();
+        let mut text = ask(&mut line, &[request], after).await?.remove(0);
+        let user = loop {
+            match LoginAnswer::parse(&text)? {
+                LoginAnswer::Token(user) => break user,
+                // The token follows in a frame of its own.
+                LoginAnswer::Created => text = within(after, line.receive()).await?,
+            }
+        };
+        line.close().await;
+        Ok(user)
+    }
+
+    /// Sees the game to its end, over as many connections as it takes.
+    async fn attend(&mut self, seat: &mut Seat) -> Result<End, GaveUp> {
+        loop {
+            let trouble = match self.listen(seat).await {
+                Ok(end) => return Ok(end),
+                Err(trouble) => trouble,
+            };
+            let lost = match &trouble {
+                Trouble::Silence { .. } => {
+                    seat.silences += 1;
+                    seat.silences >= MAX_SILENCES
+                }
+                Trouble::Answer(AnswerError::Rejected(status)) => {
+                    matches!(Rejection::refusal(status), Some(Refusal::UnknownGame | Refusal::NotAPlayer))
+                }
+                Trouble::Answer(_) | Trouble::Connection(_) => false,
+            };
+            if lost {
+                tracing::warn!(game = %seat.game, reason = %trouble, "a bot leaves its game");
+                return Ok(End::Abandoned);
+            }
+            self.pause_after(trouble).await?;
+        }
+    }
+
+    /// Plays on one connection to the lobby, until the game's end or some trouble.
+    async fn listen(&mut self, seat: &mut Seat) -> Result<End, Trouble> {
+        let (sleep, after) = (self.crew.config.sleep, self.crew.config.push_timeout);
+        let mut lobby = self.open(Endpoint::Lobby).await?;
+        let request = Request::Lobby { game: seat.game, user: seat.user }.to_json();
+        within(self.crew.config.answer_timeout, lobby.send(&[request])).await?;
+        let mut silent_until = Instant::now() + after;
+        let mut turn_at = None;
+        loop {
+            let text = tokio::select! {
+                biased;
+                text = lobby.receive() => text?,
+                () = until(turn_at) => {
+                    self.take_turn(seat).await?;
+                    turn_at = None;
+                    silent_until = Instant::now() + after;
+                    continue;
+                }
+                // The server asks idle connections for signs of life, which only reading gives.
+                () = lost(&mut self.hero) => continue,
+                () = lost(&mut self.action) => continue,
+                () = sleep_until(silent_until) => return Err(Trouble::Silence { after }),
+            };
+            let push = LobbyPush::parse(&text)?;
+            self.retry.succeeded();
+            silent_until = Instant::now() + after;
+            let end = match push {
+                LobbyPush::Start { fighters, .. } => {
+                    seat.enemies = fighters.into_keys().filter(|user| *user != seat.user).collect();
+                    continue;
+                }
+                LobbyPush::Turn { .. } => {
+                    seat.silences = 0;
+                    turn_at = Some(Instant::now() + sleep);
+                    continue;
+                }
+                LobbyPush::Complete { .. } => End::Completed,
+                LobbyPush::TimedOut { .. } => End::TimedOut,
+            };
+            lobby.close().await;
+            return Ok(end);
+        }
+    }
+
+    /// Asks for every opponent's hero and attacks a living one.
+    async fn take_turn(&mut self, seat: &mut Seat) -> Result<(), Trouble> {
+        let Seat { game, user, .. } = *seat;
+        let questions: Vec<_> =
+            seat.enemies.iter().map(|enemy| Request::Hero { game, user: *enemy }.to_json()).collect();
+        let mut living = Vec::with_capacity(questions.len());
+        for answer in self.ask(Endpoint::Hero, &questions).await? {
+            let answer = HeroAnswer::parse(&answer)?;
+            if answer.fighter.is_some_and(|fighter| fighter.health > 0) {
+                living.push(answer.user);
+            }
+        }
+        let enemy = self.choices.enemy(seat.number, seat.attacks, &living);
+        let answers = self.ask(Endpoint::Action, &[Request::Action { game, user, enemy }.to_json()]).await?;
+        match parse_action(&answers[0]) {
+            Ok(record) => {
+                if let Action::Attack { .. } = record.action {
+                    seat.attacks += 1;
+                    count(&self.crew.attacks);
+                }
+                Ok(())
+            }
+            // The turn has passed already: by its deadline, or by this very attack, whose first answer was lost.
+            Err(AnswerError::Rejected(status))
+                if matches!(Rejection::refusal(&status), Some(Refusal::OutOfTurn | Refusal::NotInProgress)) =>
+            {
+                tracing::debug!(%game, %status, "a turn is over already");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks on the connection that is kept for the endpoint; there is one answer for each request.
+    async fn ask(&mut self, endpoint: Endpoint, requests: &[String]) -> Result<Vec<Utf8Bytes>, Trouble> {
+        let mut line = match self.kept(endpoint).take() {
+            Some(line) => line,
+            None => self.open(endpoint).await?,
+        };
+        let answers = ask(&mut line, requests, self.crew.config.answer_timeout).await?;
+        // Only now that every answer has been read, so that none is ever taken for that of a later request.
+        *self.kept(endpoint) = Some(line);
+        Ok(answers)
+    }
+
+    fn kept(&mut self, endpoint: Endpoint) -> &mut Option<Connection> {
+        match endpoint {
+            Endpoint::Hero => &mut self.hero,
+            Endpoint::Action => &mut self.action,
+            Endpoint::Login | Endpoint::Find | Endpoint::Lobby => {
+                unreachable!("{endpoint:?} is opened where it is used")
+            }
+        }
+    }
+
+    async fn open(&self, endpoint: Endpoint) -> Result<Connection, Trouble> {
+        let config = &self.crew.config;
+        // Whoever holds a permit gives it back within the connect timeout.
+        let _permit = self.crew.connects.acquire().await.expect("the semaphore is never closed");
+        Ok(Connection::open(&config.servers[self.server], endpoint, config.connect_timeout).await?)
+    }
+
+    /// Waits before the next try, which is made at the next server.
+    async fn pause_after(&mut self, trouble: Trouble) -> Result<(), GaveUp> {
+        if let Trouble::Connection(_) = trouble {
+            count(&self.crew.reconnects);
+        }
+        tracing::debug!(server = %self.crew.config.servers[self.server], reason = %trouble, "a bot tries again");
+        self.server = (self.server + 1) % self.crew.config.servers.len();
+        if self.retry.pause().await {
+            Ok(())
+        } else {
+            Err(GaveUp { patience: self.crew.config.patience, last: trouble })
+        }
+    }
+}
+
+/// Sends requests at once and reads as many answers.
+async fn ask(line: &mut Connection, requests: &[String], after: Duration) -> Result<Vec<Utf8Bytes>, ConnectionError> {
+    within(after, async {
+        line.send(requests).await?;
+        let mut answers = Vec::with_capacity(requests.len());
+        for _ in requests {
+            answers.push(line.receive().await?);
+        }
+        Ok(answers)
+    })
+    .await
+}
+
+async fn within<T>(
+    after: Duration,
+    answer: impl Future<Output = Result<T, ConnectionError>>,
+) -> Result<T, ConnectionError> {
+    timeout(after, answer).await.unwrap_or(Err(ConnectionError::Timeout { what: "answer", after }))
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// Returns when an idle connection is of no use any more, and drops it: nothing may come on it that was not asked for.
+async fn lost(line: &mut Option<Connection>) {
+    match line {
+        Some(connection) => {
+            let _ = connection.receive().await;
+            *line = None;
+        }
+        None => pending().await,
+    }
+}

@@ -1,0 +1,148 @@
+//! All bots of a process, and what they did.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::PlayersConfig;
+use crate::bot::Bot;
+
+/// Why no bot played.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlayersError {
+    /// There is nowhere to play.
+    #[error("no server is given")]
+    NoServer,
+    /// There is no number of participants to choose.
+    #[error("participants {first} to {last}: there is no such number")]
+    NoParticipants {
+        /// The fewest.
+        first: u32,
+        /// The most.
+        last: u32,
+    },
+}
+
+/// What the bots of a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Bots that were started.
+    pub players: usize,
+    /// Bots that played all their games.
+    pub finished: usize,
+    /// Bots that gave up: they reached no server for longer than their patience, or nothing came of their games.
+    pub failed: usize,
+    /// Games seen to their end, counted once for each bot in them.
+    pub games_completed: u64,
+    /// Games whose seats were not filled in time, counted likewise.
+    pub games_timed_out: u64,
+    /// Games that a bot left because it could not make out what became of them, counted likewise.
+    pub games_abandoned: u64,
+    /// Attacks made.
+    pub attacks: u64,
+    /// Connections that were opened again after a loss.
+    pub reconnects: u64,
+}
+
+impl Summary {
+    /// Bots that were stopped before they had played all their games.
+    pub fn stopped(&self) -> usize {
+        self.players - self.finished - self.failed
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { players, finished, failed, games_completed, games_timed_out, games_abandoned, attacks, reconnects } =
+            self;
+        write!(
+            f,
+            "{players} players: {finished} finished, {failed} failed, {} stopped; games: {games_completed} completed, \
+             {games_timed_out} timed out, {games_abandoned} abandoned; {attacks} attacks; {reconnects} reconnects",
+            self.stopped()
+        )
+    }
+}
+
+/// What the bots of one run share.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    pub(crate) config: PlayersConfig,
+    pub(crate) connects: Semaphore,
+    pub(crate) games_completed: AtomicU64,
+    pub(crate) games_timed_out: AtomicU64,
+    pub(crate) games_abandoned: AtomicU64,
+    pub(crate) attacks: AtomicU64,
+    pub(crate) reconnects: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Plays until every bot has played all its games or has given up, or until `shutdown`, which leaves games as they are.
+///
+/// # Errors
+/// Settings with which no bot can play; bots that give up are in the summary.
+///
+/// # Cancellation
+/// Dropping the future stops all bots.
+pub async fn run(config: PlayersConfig, shutdown: CancellationToken) -> Result<Summary, PlayersError> {
+    if config.servers.is_empty() {
+        return Err(PlayersError::NoServer);
+    }
+    if config.participants.is_empty() {
+        let (first, last) = config.participants.into_inner();
+        return Err(PlayersError::NoParticipants { first, last });
+    }
+    let crew = Arc::new(Crew {
+        connects: Semaphore::new(config.concurrent_connects.clamp(1, Semaphore::MAX_PERMITS)),
+        config,
+        games_completed: AtomicU64::new(0),
+        games_timed_out: AtomicU64::new(0),
+        games_abandoned: AtomicU64::new(0),
+        attacks: AtomicU64::new(0),
+        reconnects: AtomicU64::new(0),
+    });
+
+    let mut bots = JoinSet::new();
+    for index in 0..crew.config.players {
+        let (crew, shutdown) = (Arc::clone(&crew), shutdown.clone());
+        bots.spawn(async move {
+            let mut bot = Bot::new(crew, index);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => Ok(false),
+                played = bot.play() => played.map(|()| true),
+            }
+            .inspect_err(|reason| tracing::error!(bot = index, %reason, "a bot gives up"))
+        });
+    }
+    let (mut finished, mut failed) = (0, 0);
+    while let Some(end) = bots.join_next().await {
+        match end {
+            Ok(Ok(true)) => finished += 1,
+            Ok(Ok(false)) => {}
+            Ok(Err(_)) => failed += 1,
+            Err(error) => {
+                tracing::error!(%error, "a bot broke down");
+                failed += 1;
+            }
+        }
+    }
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    Ok(Summary {
+        players: crew.config.players,
+        finished,
+        failed,
+        games_completed: read(&crew.games_completed),
+        games_timed_out: read(&crew.games_timed_out),
+        games_abandoned: read(&crew.games_abandoned),
+        attacks: read(&crew.attacks),
+        reconnects: read(&crew.reconnects),
+    })
+}
