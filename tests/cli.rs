@@ -93,7 +93,7 @@ async fn port_taken() -> Result<()> {
     let port = taken.local_addr()?.port().to_string();
     let mut command = binary("superhero-server");
     command.env("WEBSOCKET_HOST", "127.0.0.1").env("WEBSOCKET_PORT", &port);
-    command.env("REDIS_PORT", redis.port.to_string());
+    command.env("REDIS_PORT", redis.port.to_string()).env("LOGGER_MODULE", "default");
     refused("superhero-server", command, FAILURE, &[&port, "in use"]).await
 }
 

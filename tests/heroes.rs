@@ -4,9 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use fred::prelude::*;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use libtest_mimic::Trial;
 use serde_json::Value;
+use superhero_game::{Duel, Fighter, Hero, Limits, UserToken, parse_heroes};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::process::{Process, binary};
 use crate::services::Redis;
@@ -17,6 +28,9 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("the built-in roster loads", built_in),
         test("the public hero file imports as the reference stores it", public_file),
+        test("every duel of public heroes ends", public_duels_end),
+        test("heroes are pulled from a hero API until it has no more", pulled),
+        test("a hero API that refuses is named without the token", pull_refused),
     ]
 }
 
@@ -55,11 +69,14 @@ async fn built_in() -> Result<()> {
     Ok(())
 }
 
+fn public_json() -> Result<String> {
+    let file = public_heroes();
+    std::fs::read_to_string(&file).with_context(|| format!("{}; set SUPERHERO_JSON to a hero file", file.display()))
+}
+
 async fn public_file() -> Result<()> {
     let file = public_heroes();
-    let source: Vec<Value> = serde_json::from_slice(
-        &std::fs::read(&file).with_context(|| format!("{}; set SUPERHERO_JSON to a hero file", file.display()))?,
-    )?;
+    let source: Vec<Value> = serde_json::from_str(&public_json()?)?;
     let heroes = load(5, &["--heroes", file.to_str().context("a path that is text")?]).await?;
     ensure!(heroes.len() == source.len(), "{} heroes of {}", heroes.len(), source.len());
     for hero in &source {
@@ -76,5 +93,77 @@ async fn public_file() -> Result<()> {
         ensure!(stored["name"] == hero["name"] && stored["biography"] == hero["biography"], "hero {id} was changed");
         ensure!(stored.get("id").is_none() && stored.get("response").is_none(), "hero {id} keeps its id or response");
     }
+    Ok(())
+}
+
+/// Each hero against each with the fewest moves that a duel of theirs can need: both always hit the only enemy.
+async fn public_duels_end() -> Result<()> {
+    let heroes = parse_heroes(&public_json()?)?;
+    let limits = Limits::default();
+    let users = [1, 2].map(|number| UserToken::new(Uuid::from_u128(number)));
+    let (mut longest, mut capped) = (0, 0);
+    for (number, one) in heroes.iter().enumerate() {
+        for other in &heroes[number + 1..] {
+            let fighter = |hero: &Hero| Fighter { hero: hero.id, attack: hero.attack, health: hero.health };
+            let mut duel = Duel::new([(users[0], fighter(one)), (users[1], fighter(other))].into());
+            while let Some(user) = duel.on_turn(limits) {
+                let enemy = if user == users[0] { users[1] } else { users[0] };
+                duel.attack(user, enemy, limits)?;
+            }
+            longest = longest.max(duel.moves());
+            capped += usize::from(duel.order().len() > 1);
+        }
+    }
+    ensure!(longest <= limits.rounds * 2, "a duel took {longest} moves");
+    ensure!(capped > 0, "the public file has heroes that cannot hurt each other, but no duel met the round cap");
+    Ok(())
+}
+
+/// A hero API of three heroes, which answers with `status`.
+async fn hero_api(status: StatusCode) -> Result<(String, JoinSet<()>)> {
+    const HEROES: usize = 3;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/api", listener.local_addr()?);
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = service_fn(move |request: Request<Incoming>| async move {
+                let number = request.uri().path().strip_prefix("/api/secret-token/").and_then(|id| id.parse().ok());
+                let json = match number {
+                    Some(number @ 1..=HEROES) => format!(
+                        r#"{{"response":"success","id":"{number}","name":"Pulled {number}","powerstats":{{"intelligence":"2","strength":"3","speed":"4","durability":"5","power":"6","combat":"7"}}}}"#
+                    ),
+                    _ => r#"{"response":"error","error":"invalid id"}"#.to_owned(),
+                };
+                Response::builder().status(status).body(Full::new(Bytes::from(json)))
+            });
+            connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+        }
+    });
+    Ok((url, serving))
+}
+
+async fn pulled() -> Result<()> {
+    let (url, _serving) = hero_api(StatusCode::OK).await?;
+    let redis = Redis::shared()?;
+    let mut command = binary("superhero-build-db");
+    command.env("REDIS_PORT", redis.port.to_string()).env("REDIS_DB", "7").env("API_TOKEN", "secret-token");
+    command.args(["--pull", "--api-url", &url]);
+    Process::spawn("superhero-build-db", command)?.succeed().await?;
+    let heroes = loaded(redis.port, 7).await?;
+    ensure!(heroes.keys().map(String::as_str).eq(["1", "2", "3"]), "pulled {heroes:?}");
+    Ok(())
+}
+
+async fn pull_refused() -> Result<()> {
+    let (url, _serving) = hero_api(StatusCode::FORBIDDEN).await?;
+    let redis = Redis::shared()?;
+    let mut command = binary("superhero-build-db");
+    command.env("REDIS_PORT", redis.port.to_string()).env("API_TOKEN", "secret-token");
+    command.args(["--pull", "--api-url", &url]);
+    let ended = Process::spawn("superhero-build-db", command)?.wait().await?;
+    ensure!(ended.status.code() == Some(1) && ended.output.contains("403"), "{}: {}", ended.status, ended.output);
+    ensure!(!ended.output.contains("secret-token"), "the token shows: {}", ended.output);
     Ok(())
 }

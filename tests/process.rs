@@ -64,9 +64,14 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, output, _folder: folder })
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> Result<u32> {
+        self.child.id().with_context(|| format!("{} has ended", self.name))
+    }
+
     /// Sends a signal, such as `TERM`.
     pub async fn signal(&self, signal: &str) -> Result<()> {
-        let pid = self.child.id().with_context(|| format!("{} has ended", self.name))?;
+        let pid = self.pid()?;
         let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().await?;
         if !status.success() {
             bail!("kill -{signal} {pid} ({}) failed", self.name);

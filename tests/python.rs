@@ -25,7 +25,7 @@ async fn plays_with_our_bots() -> Result<()> {
 
     let redis = Redis::shared()?;
     let mut command = binary("superhero-server");
-    command.env("REDIS_PORT", redis.port.to_string()).env("REDIS_DB", "6");
+    command.env("REDIS_PORT", redis.port.to_string()).env("REDIS_DB", "6").env("LOGGER_MODULE", "default");
     command.env("WEBSOCKET_HOST", "127.0.0.1").env("WEBSOCKET_PORT", "0").env("SERVER_SLEEP", "0.01");
     let mut server = Process::spawn("server", command)?;
     let address = server.listening().await?;

@@ -420,18 +420,25 @@ async fn a_stopped_server_fails_calls_in_time() -> Result<()> {
     let server = Server::start()?;
     let store = server.connect().await?;
     let game = seated(&store, 2).await?;
+    // No roster is known, so that the finds have to wait for one another's reading.
+    store.load_heroes(&[]).await?;
     let mut subscription = store.subscribe(game).await?;
     server.signal("-STOP")?;
     let start = Instant::now();
     let mut calls = JoinSet::new();
-    for _ in 0..20 {
+    for call in 0..40 {
         let store = store.clone();
-        calls.spawn(async move { store.snapshot(game).await });
+        calls.spawn(async move {
+            match call % 2 {
+                0 => store.snapshot(game).await.map(drop),
+                _ => store.find(Uuid::new_v4(), new_user(), 2, Utc::now()).await.map(drop),
+            }
+        });
     }
     while let Some(call) = calls.join_next().await {
         ensure!(matches!(call?, Err(StoreError::Unavailable(_))));
     }
-    ensure!(start.elapsed() < 3 * COMMAND_TIMEOUT, "failing took {:?}", start.elapsed());
+    ensure!(start.elapsed() < 4 * COMMAND_TIMEOUT, "failing took {:?}", start.elapsed());
     server.signal("-CONT")?;
     eventually(&store).await?;
     ensure!(store.snapshot(game).await?.is_some());
@@ -584,7 +591,8 @@ async fn a_closed_store_ends() -> Result<()> {
     let subscription = left.subscribe(game).await?;
     server.signal("-STOP")?;
     let start = Instant::now();
-    ensure!(matches!(left.close().await, Err(StoreError::Unavailable(_))));
+    // Whether QUIT can still be written is the kernel's affair; that it is not waited for longer is ours.
+    let _ = left.close().await;
     ensure!(start.elapsed() < Duration::from_secs(4), "closing took {:?}", start.elapsed());
     ensure!(subscription.events.is_closed());
     let connected = Redis::connect(server.config(), Duration::from_secs(1)).await;

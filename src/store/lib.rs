@@ -71,12 +71,12 @@ pub trait GameStore: Clone + Send + Sync + 'static {
         user: UserToken,
     ) -> impl Future<Output = Result<Option<Fighter>, StoreError>> + Send;
 
-    /// `user` hits `enemy` at `now`; the record that it leaves is named by `(now, game, user, enemy)`, `now` in microseconds.
+    /// `user` hits `enemy` at `now`, which counts in microseconds and with the other arguments names the attack.
     ///
     /// The checks, in this order: an attack that stands among the last records already (as many as the game has players) is
-    /// a repetition and gets the [`Outcome`] that it had; then [`Refusal`]'s `UnknownGame`, `NotInProgress`, `NotAPlayer`, `OutOfTurn`, `OneSelf`,
-    /// `EnemyNotInGame`, `EnemyDead`. A refusal changes nothing. The move that leaves one player alive, or that is the last
-    /// of `limits`, completes the game.
+    /// a repetition and gets the [`Outcome`] that it had; then [`Refusal`]'s `UnknownGame`, `NotInProgress`, `NotAPlayer`,
+    /// `OutOfTurn`, `OneSelf`, `EnemyNotInGame`, `EnemyDead`. A refusal changes nothing. The move that leaves one player
+    /// alive, or that is the last of `limits`, completes the game.
     fn attack(
         &self,
         game: GameToken,
@@ -150,8 +150,8 @@ pub struct Outcome {
     pub participants: Vec<UserToken>,
 }
 
-/// `games:<g>:status`. The start of a game is one step, so nobody sees its `Starting` and `In-Progress`; a store that another
-/// program wrote may hold them.
+/// `games:<g>:status`. The start of a game is one step, so nobody sees its `Starting` and `In-Progress`; a store that
+/// another program wrote may hold them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// `Waiting Lobby`: seats are free.
@@ -226,8 +226,8 @@ pub enum GameEvent {
 /// The events of one game, each subscription all of them in their order; dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Bounded; a reader that falls behind gets [`GameEvent::Resync`] in place of what did not fit. It ends (`None`) only when
-    /// the store was closed.
+    /// Bounded; a reader that falls behind gets [`GameEvent::Resync`] in place of what did not fit. What happened just before
+    /// the subscription may still come. It ends (`None`) only when the store was closed.
     pub events: mpsc::Receiver<GameEvent>,
 }
 

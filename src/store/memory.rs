@@ -1,22 +1,24 @@
 //! The store in this process: for tests, and for runs of one server without Redis.
 
+mod game;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use superhero_game::{Action, AttackRecord, Duel, Fighter, GameToken, Hero, Limits, Refusal, UserToken};
+use superhero_game::{Fighter, GameToken, Hero, Limits, Refusal, UserToken};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::game::Game;
 use crate::outlet::Outlet;
 use crate::roster::Roster;
 use crate::{
-    GameEvent, GameStore, Login, OPEN_GAMES_LOOKED_AT, Outcome, REQUEST_KEPT, Seat, Snapshot, Status, StoreError,
-    Subscription,
+    GameEvent, GameStore, Login, OPEN_GAMES_LOOKED_AT, Outcome, REQUEST_KEPT, Seat, Snapshot, StoreError, Subscription,
 };
 
 /// The games of one process; clones share them.
@@ -165,84 +167,6 @@ struct State {
     sweep_outlets_at: usize,
 }
 
-#[derive(Debug)]
-struct Game {
-    seats: u32,
-    host: UserToken,
-    phase: Phase,
-    records: Vec<AttackRecord>,
-    expires: Option<Instant>,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Waiting(BTreeMap<UserToken, Fighter>),
-    TimedOut(BTreeMap<UserToken, Fighter>),
-    Going(Duel),
-    Completed(Duel),
-}
-
-impl Game {
-    fn fighters(&self) -> &BTreeMap<UserToken, Fighter> {
-        match &self.phase {
-            Phase::Waiting(fighters) | Phase::TimedOut(fighters) => fighters,
-            Phase::Going(duel) | Phase::Completed(duel) => duel.fighters(),
-        }
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let (status, order) = match &self.phase {
-            Phase::Waiting(_) => (Status::WaitingLobby, Vec::new()),
-            Phase::TimedOut(_) => (Status::TimedOut, Vec::new()),
-            Phase::Going(duel) => (Status::WaitingPlayer, duel.order().iter().copied().collect()),
-            Phase::Completed(duel) => (Status::Completed, duel.order().iter().copied().collect()),
-        };
-        Snapshot {
-            status,
-            seats: self.seats,
-            host: self.host,
-            fighters: self.fighters().clone(),
-            order,
-            records: self.records.clone(),
-        }
-    }
-
-    /// What the move that left `records[index]` led to, however many moves ago it was.
-    fn outcome(&self, index: usize) -> Outcome {
-        let next = match (self.records.get(index + 1), &self.phase) {
-            (Some(following), _) => Some(following.user),
-            (None, Phase::Going(duel)) => duel.order().front().copied(),
-            (None, _) => None,
-        };
-        Outcome {
-            record: self.records[index].clone(),
-            next,
-            moves: u32::try_from(index + 1).unwrap_or(u32::MAX),
-            participants: self.fighters().keys().copied().collect(),
-        }
-    }
-
-    /// Keeps the record of a move that `duel` just made, and ends the game if that was the last.
-    fn moved(&mut self, record: AttackRecord, limits: Limits) -> (Outcome, GameEvent) {
-        self.records.push(record);
-        let mut event = GameEvent::Completed;
-        if let Phase::Going(duel) = &self.phase {
-            match duel.on_turn(limits) {
-                Some(user) => event = GameEvent::Turn { user, moves: duel.moves() },
-                None => self.phase = Phase::Completed(duel.clone()),
-            }
-        }
-        (self.outcome(self.records.len() - 1), event)
-    }
-}
-
-/// `limits` for a duel that is not over yet: one whose cap was lowered below its moves ends with the next move, it does
-/// not stand still without one.
-fn one_more_move(duel: &Duel, limits: Limits) -> Limits {
-    let rounds_made = duel.moves() / u32::try_from(duel.fighters().len().max(1)).unwrap_or(u32::MAX);
-    Limits { rounds: limits.rounds.max(rounds_made.saturating_add(1)) }
-}
-
 impl State {
     fn draw_uuid(&mut self) -> Uuid {
         uuid::Builder::from_random_bytes(self.rng.random()).into_uuid()
@@ -298,25 +222,10 @@ impl State {
             open.push_back(token);
             token
         });
-        let game = self.games.entry(token).or_insert_with(|| Game {
-            seats: participants,
-            host: user,
-            phase: Phase::Waiting(BTreeMap::new()),
-            records: Vec::new(),
-            expires: None,
-        });
-        let Phase::Waiting(fighters) = &mut game.phase else { unreachable!("only waiting games are open") };
-        let is_free = |fighter: &&Fighter| fighters.values().all(|taken| taken.hero != fighter.hero);
-        let fighter = *candidates.iter().find(is_free).expect("there are as many candidates as seats");
-        fighters.insert(user, fighter);
-        let mut first = None;
-        if fighters.len() >= participants as usize {
-            let duel = Duel::new(std::mem::take(fighters));
-            first = duel.order().front().copied();
-            game.phase = Phase::Going(duel);
-            self.leave_open(token, participants);
-        }
+        let game = self.games.entry(token).or_insert_with(|| Game::new(participants, user));
+        let (fighter, first) = game.seat(user, &candidates);
         if let Some(user) = first {
+            self.leave_open(token, participants);
             self.publish(token, GameEvent::Started);
             self.publish(token, GameEvent::Turn { user, moves: 0 });
         }
@@ -341,51 +250,28 @@ impl State {
         limits: Limits,
     ) -> Result<Outcome, Refusal> {
         let game = self.games.get_mut(&token).ok_or(Refusal::UnknownGame)?;
-        let recent = game.records.len().saturating_sub(game.fighters().len());
-        let is_this = |record: &AttackRecord| {
-            let hit = matches!(record.action, Action::Attack { enemy: hit, .. } if hit == enemy);
-            hit && record.timestamp == now && record.user == user
-        };
-        if let Some(index) = game.records[recent..].iter().rposition(is_this) {
-            return Ok(game.outcome(recent + index));
+        let (outcome, event) = game.attack(token, user, enemy, now, limits)?;
+        if let Some(event) = event {
+            self.publish(token, event);
         }
-        let Phase::Going(duel) = &mut game.phase else { return Err(Refusal::NotInProgress) };
-        let going = one_more_move(duel, limits);
-        let made = duel.attack(user, enemy, going)?;
-        let action = Action::Attack {
-            enemy,
-            damage: made.damage,
-            health_prior: made.health_prior,
-            health_post: made.health_post,
-        };
-        let (outcome, event) = game.moved(AttackRecord { timestamp: now, game: token, user, action }, limits);
-        self.publish(token, event);
         Ok(outcome)
     }
 
     fn forfeit(&mut self, token: GameToken, moves: u32, now: DateTime<Utc>, limits: Limits) -> Option<Outcome> {
-        let game = self.games.get_mut(&token)?;
-        let Phase::Going(duel) = &mut game.phase else { return None };
-        if duel.moves() != moves {
-            return None;
-        }
-        let going = one_more_move(duel, limits);
-        let user = duel.on_turn(going)?;
-        duel.forfeit(user, going).ok()?;
-        let record = AttackRecord { timestamp: now, game: token, user, action: Action::Forfeit };
-        let (outcome, event) = game.moved(record, limits);
+        let (outcome, event) = self.games.get_mut(&token)?.forfeit(token, moves, now, limits)?;
         self.publish(token, event);
         Some(outcome)
     }
 
     fn time_out(&mut self, token: GameToken) -> bool {
         let Some(game) = self.games.get_mut(&token) else { return false };
-        let Phase::Waiting(fighters) = &mut game.phase else { return false };
-        game.phase = Phase::TimedOut(std::mem::take(fighters));
         let seats = game.seats;
-        self.leave_open(token, seats);
-        self.publish(token, GameEvent::TimedOut);
-        true
+        let timed_out = game.time_out();
+        if timed_out {
+            self.leave_open(token, seats);
+            self.publish(token, GameEvent::TimedOut);
+        }
+        timed_out
     }
 
     fn clean(&mut self, token: GameToken, expires: Instant) {

@@ -32,11 +32,13 @@
 //!
 //! # Atomicity
 //! An operation that changes more than one key is one Lua script. The scripts build their keys themselves, so this is for
-//! a single Redis (6 or newer), not for a cluster. A connection that is lost inside a command makes the client send it again; the
-//! scripts know a repetition by its request, its call, or the record that it left.
+//! a single Redis (6 or newer), not for a cluster. A connection that is lost inside a command makes the client send it
+//! again; the scripts know a repetition by its request, its call, or the record that it left.
 
 mod answer;
+mod config;
 mod events;
+mod heroes;
 mod scripts;
 
 use std::sync::{Arc, Mutex};
@@ -46,100 +48,26 @@ use chrono::{DateTime, SubsecRound, Utc};
 use fred::clients::{Client, Pool};
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, HashesInterface};
-use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig, UnresponsiveConfig,
-};
 use fred::types::scripts::Script;
-use fred::types::{Builder, ConnectHandle, Value};
+use fred::types::{ConnectHandle, Value};
 use superhero_game::{AttackRecord, Fighter, GameToken, Hero, HeroId, Limits, Refusal, UserToken};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use self::answer::{Answer, Fields};
+use self::config::CONNECT_ATTEMPT;
+pub use self::config::RedisConfig;
 use self::events::Events;
+use self::heroes::Heroes;
 use self::scripts::Scripts;
-use crate::roster::{Roster, read_fighter};
+use crate::roster::Roster;
 use crate::{GameStore, Login, OPEN_GAMES_LOOKED_AT, Outcome, REQUEST_KEPT, Seat, Snapshot, StoreError, Subscription};
-
-/// How old the roster that seats are drawn from may be: another process may have loaded a new one since.
-const ROSTER_STALENESS: Duration = Duration::from_secs(5);
 
 /// Between two attempts to connect at the start.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest that one attempt to connect takes.
-const CONNECT_ATTEMPT: Duration = Duration::from_secs(2);
-
-/// The longest pause between two attempts to connect again, so that the games go on soon after Redis is back.
-const RECONNECT_PAUSE_MAX_MS: u32 = 1000;
-
-/// The shortest such pause; it doubles.
-const RECONNECT_PAUSE_MIN_MS: u32 = 50;
-
-/// Commands that wait for a connection; beyond these a call fails at once. Far more than the sessions of one server.
-const COMMANDS_QUEUED: usize = 16_384;
-
 /// How long the connections get for their farewell.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-
-/// Where Redis is and how it is used.
-#[derive(Clone, Debug)]
-pub struct RedisConfig {
-    /// Name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Number of the database.
-    pub database: u8,
-    /// Its password, where it wants one.
-    pub password: Option<String>,
-    /// Connections for commands; one more is for the events.
-    pub connections: usize,
-    /// The longest that a command waits for its answer, the time of a reconnection included. A connection that has not
-    /// answered for half of it is given up and made anew, so that a command can still succeed on the next.
-    pub command_timeout: Duration,
-}
-
-impl RedisConfig {
-    /// The usual settings for a Redis at this place.
-    pub fn new(host: impl Into<String>, port: u16, database: u8) -> Self {
-        Self {
-            host: host.into(),
-            port,
-            database,
-            password: None,
-            connections: 2,
-            command_timeout: Duration::from_secs(4),
-        }
-    }
-
-    fn builder(&self) -> Builder {
-        let mut policy = ReconnectPolicy::new_exponential(0, RECONNECT_PAUSE_MIN_MS, RECONNECT_PAUSE_MAX_MS, 2);
-        policy.set_jitter(RECONNECT_PAUSE_MIN_MS);
-        let mut builder = Builder::from_config(Config {
-            server: ServerConfig::new_centralized(self.host.clone(), self.port),
-            database: Some(self.database),
-            password: self.password.clone(),
-            ..Config::default()
-        });
-        builder.set_policy(policy);
-        builder.set_performance_config(PerformanceConfig {
-            default_command_timeout: self.command_timeout,
-            ..PerformanceConfig::default()
-        });
-        builder.set_connection_config(ConnectionConfig {
-            connection_timeout: CONNECT_ATTEMPT,
-            internal_command_timeout: CONNECT_ATTEMPT,
-            max_command_buffer_len: COMMANDS_QUEUED,
-            unresponsive: UnresponsiveConfig {
-                max_timeout: Some(self.command_timeout / 2),
-                interval: self.command_timeout / 8,
-            },
-            ..ConnectionConfig::default()
-        });
-        builder
-    }
-}
 
 /// The store in one Redis; clones share the connections.
 #[derive(Clone, Debug)]
@@ -152,8 +80,8 @@ struct Inner {
     pool: Pool,
     scripts: Scripts,
     events: Events,
-    /// `None` until a seat is drawn, and after this process has loaded another.
-    roster: tokio::sync::Mutex<Option<(Instant, Arc<Roster>)>>,
+    heroes: Heroes,
+    command_timeout: Duration,
     /// The client's tasks, one per connection; taken out by [`Redis::close`].
     connections: Mutex<Vec<ConnectHandle>>,
 }
@@ -167,7 +95,8 @@ impl Drop for Inner {
 }
 
 impl Redis {
-    /// Connects, trying again until `deadline` has passed.
+    /// Connects, trying again until `deadline` has passed; an attempt that has begun is waited for, some seconds at most. A
+    /// wrong password or database is told at once.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] that names host, port and database, and why the last attempt failed.
@@ -209,7 +138,8 @@ impl Redis {
             pool,
             scripts: Scripts::new(),
             events: Events::start(subscriber, config.command_timeout),
-            roster: tokio::sync::Mutex::new(None),
+            heroes: Heroes::default(),
+            command_timeout: config.command_timeout,
             connections: Mutex::new(connections),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -218,19 +148,19 @@ impl Redis {
     /// Ends the subscriptions and closes the connections of all clones; their calls fail from then on.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when Redis did not answer the farewell in time; the connections are gone all the same.
+    /// [`StoreError::Unavailable`] when the farewell could not be sent in time; the connections are gone all the same.
     pub async fn close(self) -> Result<(), StoreError> {
         let connections =
             std::mem::take(&mut *self.inner.connections.lock().expect("no code panics while it holds the list"));
         let farewell = async { tokio::join!(self.inner.events.close(), self.inner.pool.quit()).1.map_err(unavailable) };
         let in_time = timeout(CLOSE_DEADLINE, farewell).await;
         for connection in connections {
-            // QUIT was answered, or there will be no answer: the tasks have nothing left to do.
+            // QUIT was sent, or it never will be: the tasks have nothing left to do.
             connection.abort();
         }
         match in_time {
             Ok(farewell) => farewell,
-            Err(_) => Err(StoreError::Unavailable("Redis did not answer the farewell in time".to_owned())),
+            Err(_) => Err(StoreError::Unavailable("the farewell to Redis could not be sent in time".to_owned())),
         }
     }
 
@@ -243,27 +173,6 @@ impl Redis {
         let value: Value =
             script.evalsha_with_reload(client, Vec::<String>::new(), arguments).await.map_err(unavailable)?;
         Answer::read(value)
-    }
-
-    /// The roster, no older than [`ROSTER_STALENESS`].
-    async fn roster(&self) -> Result<Arc<Roster>, StoreError> {
-        let mut roster = self.inner.roster.lock().await;
-        if let Some((read_at, roster)) = &*roster
-            && read_at.elapsed() < ROSTER_STALENESS
-        {
-            return Ok(roster.clone());
-        }
-        let read_at = Instant::now();
-        let hash: Vec<(String, String)> =
-            self.inner.pool.hgetall("superheros").await.map_err(|error| of_key("superheros", "a hash", error))?;
-        let read = if hash.is_empty() {
-            Roster::built_in()
-        } else {
-            Roster::new(hash.iter().map(|(id, json)| read_fighter(id, json)).collect::<Result<_, _>>()?)?
-        };
-        let read = Arc::new(read);
-        *roster = Some((read_at, read.clone()));
-        Ok(read)
     }
 }
 
@@ -315,7 +224,8 @@ impl GameStore for Redis {
         _now: DateTime<Utc>,
     ) -> Result<Seat, StoreError> {
         assert!(participants >= 2, "a game has 2 seats or more, not {participants}");
-        let candidates = self.roster().await?.draw(participants, &mut rand::rng())?;
+        let roster = self.inner.heroes.roster(&self.inner.pool, self.inner.command_timeout).await?;
+        let candidates = roster.draw(participants, &mut rand::rng())?;
         let mut arguments = vec![
             request.to_string(),
             REQUEST_KEPT.as_secs().to_string(),
@@ -418,11 +328,11 @@ impl GameStore for Redis {
         Roster::of_heroes(heroes)?;
         let arguments = heroes.iter().flat_map(|hero| [hero.id.0.to_string(), hero.json.clone()]).collect();
         let loaded = self.run_with(&self.inner.scripts.load_heroes, arguments).await.map(drop);
-        *self.inner.roster.lock().await = None;
+        self.inner.heroes.forget().await;
         loaded
     }
 
     async fn hero_count(&self) -> Result<usize, StoreError> {
-        self.inner.pool.hlen("superheros").await.map_err(|error| of_key("superheros", "a hash", error))
+        self.inner.pool.hlen(heroes::KEY).await.map_err(|error| of_key(heroes::KEY, "a hash", error))
     }
 }

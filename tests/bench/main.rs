@@ -1,1 +1,72 @@
-fn main() {}
+//! Measurements against the budgets: `just bench [log_call] [produce] [consume] [server] [idle]`, all of them by default.
+//!
+//! Each prints a ratio to a baseline of the same run, since the machines that this runs on are shared and of any speed. Kafka
+//! and Redis are started for it; `kcat` must be installed.
+
+// One binary: what its modules share is `pub` for their readers, not for another crate.
+#![allow(unreachable_pub)]
+
+mod consume;
+mod log_call;
+#[allow(dead_code)]
+#[path = "../process.rs"]
+mod process;
+mod produce;
+mod servers;
+#[allow(dead_code)]
+#[path = "../services.rs"]
+mod services;
+
+use anyhow::Result;
+
+/// Events for the produce benchmark; some seconds either way.
+const EVENTS: usize = 2_000_000;
+/// Records for the consume benchmark.
+const RECORDS: usize = 1_000_000;
+
+fn main() -> Result<()> {
+    // Cargo passes `--bench`, which means nothing here.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    println!("| measured | ours | baseline | ratio | budget |\n|---|---|---|---|---|");
+    if is_wanted("log_call") {
+        let cost = log_call::run(&services::Kafka::shared()?.bootstrap)?;
+        for (how, ours, appender) in [
+            ("in bursts", cost.ours.burst_ns, cost.appender.burst_ns),
+            ("every 250 µs", cost.ours.paced_ns, cost.appender.paced_ns),
+            ("four threads", cost.ours.threads_ns, cost.appender.threads_ns),
+        ] {
+            row(&format!("log call, {how}"), ours, "ns", ("tracing-appender JSON", appender), "≤ 1,000 ns, ≤ 0.3 ×");
+        }
+    }
+    if is_wanted("produce") {
+        let cost = produce::run(&services::Kafka::shared()?.bootstrap, EVENTS)?;
+        let budget = "≤ 0.7 ×";
+        row("produce 250 B, acks=all, CPU per event", cost.ours_us, "µs", ("kcat, bare values", cost.kcat_us), budget);
+        row("the same", cost.ours_us, "µs", ("kcat, keys and headers", cost.kcat_alike_us), budget);
+    }
+    if is_wanted("consume") {
+        let cost = consume::run(&services::Kafka::shared()?.bootstrap, RECORDS)?;
+        row("worker, 515 B to rows, CPU per record", cost.ours_us, "µs", ("kcat -C -J > file", cost.kcat_us), "≤ 2.5 µs, ≤ 0.5 ×");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if is_wanted("server") {
+        let redis = services::Redis::start()?;
+        let load = runtime.block_on(servers::load(&redis))?;
+        println!(
+            "| one server, 2,000 bots, pace 0.2 | {} players' games completed, {} timed out, in {:.1} s | | | every game ends |",
+            load.completed, load.timed_out, load.seconds
+        );
+        println!("| its CPU and peak memory | {:.1} s, {:.0} MiB | | | |", load.cpu_seconds, load.peak_mib);
+    }
+    if is_wanted("idle") {
+        let kib = runtime.block_on(servers::idle(&services::Redis::shared()?))?;
+        println!("| memory per idle player | {kib:.1} KiB | | | ≤ 10 KiB |");
+    }
+    services::stop_shared();
+    Ok(())
+}
+
+fn row(what: &str, ours: f64, unit: &str, (baseline, theirs): (&str, f64), budget: &str) {
+    println!("| {what} | {ours:.2} {unit} | {baseline} {theirs:.2} {unit} | {:.2} | {budget} |", ours / theirs);
+}

@@ -1,0 +1,80 @@
+//! Where Redis is, and how its client is set up.
+
+use std::time::Duration;
+
+use fred::types::Builder;
+use fred::types::config::{
+    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig, UnresponsiveConfig,
+};
+
+/// The longest that one attempt to connect takes.
+pub(super) const CONNECT_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// The longest pause between two attempts to connect again, so that the games go on soon after Redis is back.
+const RECONNECT_PAUSE_MAX_MS: u32 = 1000;
+
+/// The shortest such pause; it doubles.
+const RECONNECT_PAUSE_MIN_MS: u32 = 50;
+
+/// Commands that wait for a connection; beyond these a call fails at once. Far more than the sessions of one server.
+const COMMANDS_QUEUED: usize = 16_384;
+
+/// Where Redis is and how it is used.
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Number of the database.
+    pub database: u8,
+    /// Its password, where it wants one.
+    pub password: Option<String>,
+    /// Connections for commands; one more is for the events.
+    pub connections: usize,
+    /// The longest that a command waits for its answer, the time of a reconnection included; a method of the store takes
+    /// three times as long at most, and mostly is one command. A connection that has not answered for half of it is given
+    /// up and made anew, so that a command can still succeed on the next.
+    pub command_timeout: Duration,
+}
+
+impl RedisConfig {
+    /// The usual settings for a Redis at this place.
+    pub fn new(host: impl Into<String>, port: u16, database: u8) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            database,
+            password: None,
+            connections: 2,
+            command_timeout: Duration::from_secs(4),
+        }
+    }
+
+    pub(super) fn builder(&self) -> Builder {
+        let mut policy = ReconnectPolicy::new_exponential(0, RECONNECT_PAUSE_MIN_MS, RECONNECT_PAUSE_MAX_MS, 2);
+        policy.set_jitter(RECONNECT_PAUSE_MIN_MS);
+        let mut builder = Builder::from_config(Config {
+            server: ServerConfig::new_centralized(self.host.clone(), self.port),
+            database: Some(self.database),
+            password: self.password.clone(),
+            ..Config::default()
+        });
+        builder.set_policy(policy);
+        builder.set_performance_config(PerformanceConfig {
+            default_command_timeout: self.command_timeout,
+            ..PerformanceConfig::default()
+        });
+        builder.set_connection_config(ConnectionConfig {
+            connection_timeout: CONNECT_ATTEMPT,
+            internal_command_timeout: CONNECT_ATTEMPT,
+            max_command_buffer_len: COMMANDS_QUEUED,
+            unresponsive: UnresponsiveConfig {
+                max_timeout: Some(self.command_timeout / 2),
+                interval: self.command_timeout / 8,
+            },
+            ..ConnectionConfig::default()
+        });
+        builder
+    }
+}
