@@ -1,0 +1,27 @@
+//! The game server: a listener, its routes, and a session per socket.
+//!
+//! [`run`] serves the five endpoints of the WebSocket API and the health paths `/livez` and `/readyz` on one listener.
+//! Requests are answered by a session per socket; the push stream of a lobby follows its game's state in the hub, which hears of
+//! it through the store's subscription, so any number of servers can share one store.
+//!
+//! ```text
+//! listener ─▶ handshake (hyper) ─▶ session ──────────────▶ store
+//!                                └▶ lobby ◀─ stage ─ game ◀┘ events
+//! ```
+
+mod config;
+mod crew;
+mod events;
+mod game;
+mod health;
+mod hub;
+mod lobby;
+mod retry;
+mod routes;
+mod server;
+mod session;
+mod socket;
+
+pub use config::ServerConfig;
+pub use health::Health;
+pub use server::{ServerError, Summary, run};

@@ -1,0 +1,190 @@
+//! What is answered to which path: the five endpoints by an upgrade, the health paths by a page.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE};
+use hyper::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
+use hyper::{Method, Request, Response, StatusCode, Version, body::Incoming};
+use serde_json::json;
+use superhero_api::Endpoint;
+use superhero_store::GameStore;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::server::Server;
+
+/// The WebSocket version of RFC 6455.
+const WEBSOCKET_VERSION: &str = "13";
+
+/// Seconds after which a refused client may come back.
+const RETRY_AFTER_SECS: &str = "1";
+
+/// Whether the connection may become a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// There is a place for it.
+    Free,
+    /// All places are taken; health is told nevertheless, so that nobody restarts a server for being full.
+    Full,
+}
+
+/// Answers the requests of one connection.
+#[derive(Debug)]
+pub(crate) struct Routes<S> {
+    server: Arc<Server<S>>,
+    entry: Entry,
+    /// Set as soon as a request has come, so that a slow one is told apart from a connection that says nothing.
+    asked: OnceLock<()>,
+    upgraded: OnceLock<Endpoint>,
+}
+
+impl<S: GameStore> Routes<S> {
+    pub(crate) fn new(server: Arc<Server<S>>, entry: Entry) -> Self {
+        Self { server, entry, asked: OnceLock::new(), upgraded: OnceLock::new() }
+    }
+
+    /// Whether a request has come.
+    pub(crate) fn asked(&self) -> bool {
+        self.asked.get().is_some()
+    }
+
+    /// What the connection was upgraded to, once it was.
+    pub(crate) fn upgraded(&self) -> Option<Endpoint> {
+        self.upgraded.get().copied()
+    }
+
+    fn endpoint(&self, endpoint: Endpoint, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET {
+            return only_get();
+        }
+        let headers = request.headers();
+        if request.version() != Version::HTTP_11
+            || !names(headers, &CONNECTION, "upgrade")
+            || !names(headers, &UPGRADE, "websocket")
+            || !names(headers, &SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION)
+        {
+            let mut response =
+                page(StatusCode::UPGRADE_REQUIRED, "this path speaks WebSocket, version 13 (RFC 6455), only");
+            response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(WEBSOCKET_VERSION));
+            return response;
+        }
+        let Some(key) = headers.get(SEC_WEBSOCKET_KEY) else {
+            return page(StatusCode::BAD_REQUEST, "the header Sec-WebSocket-Key is missing");
+        };
+        if self.server.draining.is_cancelled() {
+            return refused("the server is shutting down");
+        }
+        if self.entry == Entry::Full {
+            self.server.refused.fetch_add(1, Ordering::Relaxed);
+            return refused(&format!("all {} connections are taken", self.server.config.max_connections));
+        }
+        let accept = derive_accept_key(key.as_bytes());
+        let Ok(accept) = HeaderValue::try_from(accept) else {
+            return page(StatusCode::BAD_REQUEST, "the header Sec-WebSocket-Key is not a key");
+        };
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
+        let _ = self.upgraded.set(endpoint);
+        response
+    }
+}
+
+impl<S: GameStore> hyper::service::Service<Request<Incoming>> for Routes<S> {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let _ = self.asked.set(());
+        let path = request.uri().path();
+        let response = match (path, Endpoint::from_path(path)) {
+            (_, Some(endpoint)) => self.endpoint(endpoint, &request),
+            ("/livez" | "/readyz", _) if !matches!(*request.method(), Method::GET | Method::HEAD) => only_get(),
+            ("/livez", _) => page(StatusCode::OK, "alive"),
+            ("/readyz", _) => {
+                let server = Arc::clone(&self.server);
+                return Box::pin(async move { Ok(readiness(&server).await) });
+            }
+            _ => page(StatusCode::NOT_FOUND, "no such path"),
+        };
+        Box::pin(std::future::ready(Ok(response)))
+    }
+}
+
+/// `{"status":"ready"|"not ready"|"draining","checks":{name: "ok"|reason}}`, 503 unless ready.
+async fn readiness<S: GameStore>(server: &Server<S>) -> Response<Full<Bytes>> {
+    let results = server.health.ask().await;
+    let status = if server.draining.is_cancelled() {
+        "draining"
+    } else if results.iter().all(|(_, result)| result.is_ok()) {
+        "ready"
+    } else {
+        "not ready"
+    };
+    let checks: serde_json::Map<_, _> = results
+        .into_iter()
+        .map(|(name, result)| (name.to_owned(), json!(result.err().unwrap_or_else(|| "ok".to_owned()))))
+        .collect();
+    let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = page(code, &json!({"status": status, "checks": checks}).to_string());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A short text, after which the connection ends: whoever asks for one seldom asks for a second soon.
+fn page(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(format!("{text}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn only_get() -> Response<Full<Bytes>> {
+    let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET only");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    response
+}
+
+fn refused(reason: &str) -> Response<Full<Bytes>> {
+    let mut response = page(StatusCode::SERVICE_UNAVAILABLE, reason);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
+    response
+}
+
+/// Whether a header that is a comma-separated list names `token`, in whatever case.
+fn names(headers: &HeaderMap, header: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(header)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_in_lists_of_any_case() {
+        let check = |value: &'static str, expected: bool| {
+            let mut headers = HeaderMap::new();
+            headers.append(CONNECTION, HeaderValue::from_static(value));
+            assert_eq!(names(&headers, &CONNECTION, "upgrade"), expected, "{value}");
+        };
+        check("Upgrade", true);
+        check("keep-alive, Upgrade", true);
+        check("keep-alive", false);
+        check("upgraded", false);
+    }
+}

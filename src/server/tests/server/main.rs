@@ -1,0 +1,12 @@
+//! The server over real sockets on port 0, with the store in memory.
+
+#![allow(clippy::unwrap_used)]
+
+mod captured;
+mod client;
+mod doorway;
+mod faults;
+mod games;
+mod moody;
+mod requests;
+mod running;
