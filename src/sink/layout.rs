@@ -430,7 +430,7 @@ fn parse_date(text: &str) -> Option<NaiveDate> {
 mod tests {
     use super::*;
     use chrono::Datelike;
-    use proptest::prelude::{Strategy, any, prop_oneof, proptest};
+    use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
     fn partitions() -> impl Strategy<Value = PartitionId> {
         ("[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,169}", 0..i32::MAX).prop_map(|(topic, n)| PartitionId::new(&topic, n).unwrap())
@@ -440,8 +440,6 @@ mod tests {
         (partitions(), 0..i64::MAX, prop_oneof![Just(Compression::None), Just(Compression::Gzip)])
             .prop_map(|(partition, first_row, compression)| PublishedName { partition, first_row, compression })
     }
-
-    use proptest::prelude::Just;
 
     proptest! {
         #[test]

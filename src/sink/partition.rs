@@ -81,7 +81,7 @@ pub struct PartitionSink {
     /// An append or a seal has failed, and the worker does not know yet that it has to go back.
     failed: bool,
     dedupe: Dedupe,
-    /// As it was where the segment begins: what a failed segment has taken in must not count as seen.
+    /// As it was where the segment begins: what an abandoned segment has taken in must not count as seen.
     dedupe_at_start: Dedupe,
     commit: Option<CommitRequest>,
     published_next: Option<i64>,
@@ -122,6 +122,7 @@ impl PartitionSink {
         self.queue.clear();
         self.failed = false;
         self.dedupe = Dedupe::restore(last_sequences);
+        self.dedupe_at_start = self.dedupe.clone();
         self.drive(Event::Joined(Joined { generation, owner, committed, named }))
     }
 
@@ -211,9 +212,7 @@ impl PartitionSink {
     pub fn resume(&mut self) -> Result<Option<i64>, SinkError> {
         if self.failed {
             self.failed = false;
-            self.writer = None;
-            self.dedupe = self.dedupe_at_start.clone();
-            // The state is `Writing`: nothing but a new beginning follows.
+            // The state is `Writing`: the segment is abandoned and a new one begun, nothing else.
             let _ = self.drive(Event::WriteFailed)?;
         }
         Ok(self.next_offset())
@@ -285,7 +284,10 @@ impl PartitionSink {
                     }
                 }
                 Action::StartAt(start) => self.start_at(start),
-                Action::Abandon => self.writer = None,
+                Action::Abandon => {
+                    self.writer = None;
+                    self.dedupe = self.dedupe_at_start.clone();
+                }
                 Action::SendCommit { generation, offset, named, again } => {
                     return Ok(Step::Commit(self.commit_request(generation, offset, &named, again)));
                 }

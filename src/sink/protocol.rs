@@ -392,3 +392,146 @@ fn answered(commit: Commit, uncertain: bool, farewell: bool, answer: CommitAnswe
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::{any, prop, proptest};
+
+    use super::*;
+    use crate::layout::WriterId;
+
+    const HERE: FolderId = FolderId(1);
+
+    fn segment(folder: u64, generation: i32, first: i64) -> NamedSegment {
+        NamedSegment { folder: FolderId(folder), writer: WriterId(9), generation, first, next: first + 1 }
+    }
+
+    fn joined(generation: i32, owner: bool, committed: Option<i64>, named: &[NamedSegment]) -> Event {
+        Event::Joined(Joined { generation, owner, committed, named: named.to_vec() })
+    }
+
+    fn writing(generation: i32, named: &[NamedSegment]) -> Protocol {
+        let mut protocol = Protocol::new(HERE);
+        protocol.on(joined(generation, true, Some(10), named));
+        protocol.on(Event::Published);
+        protocol.on(Event::LastRow { next: None });
+        assert!(matches!(protocol.state(), State::Writing { .. }));
+        protocol
+    }
+
+    #[test]
+    fn taking_over_publishes_before_it_sweeps_and_sweeps_before_it_looks_for_the_last_row() {
+        let (ours, foreign) = (segment(1, 4, 8), segment(2, 3, 9));
+        let mut protocol = Protocol::new(HERE);
+        assert_eq!(protocol.on(joined(5, true, Some(10), &[ours, foreign])), [Action::Publish(vec![ours])]);
+        assert_eq!(protocol.on(Event::Published), [Action::Sweep { below: 5 }, Action::ReadLastRow]);
+        assert_eq!(protocol.on(Event::LastRow { next: Some(12) }), [Action::StartAt(Some(12))]);
+        let mine = segment(1, 5, 12);
+        let named = vec![foreign, mine];
+        let send = Action::SendCommit { generation: 5, offset: 13, named, again: false };
+        assert_eq!(protocol.on(Event::Sealed { segment: Some(mine), next: 13 }), [send]);
+    }
+
+    #[test]
+    fn a_member_that_does_not_own_the_partition_publishes_and_never_sweeps() {
+        let ours = segment(1, 4, 8);
+        let mut protocol = Protocol::new(HERE);
+        assert_eq!(protocol.on(joined(5, false, Some(10), &[ours])), [Action::Publish(vec![ours])]);
+        assert_eq!(protocol.on(Event::Published), []);
+        assert_eq!(*protocol.state(), State::Outside { barred: None });
+    }
+
+    #[test]
+    fn a_segment_sealed_after_the_partition_was_lost_is_thrown_away() {
+        let mut protocol = writing(5, &[]);
+        assert_eq!(protocol.on(Event::Lost), [Action::Abandon]);
+        let late = segment(1, 5, 10);
+        assert_eq!(protocol.on(Event::Sealed { segment: Some(late), next: 11 }), [Action::Discard(late)]);
+    }
+
+    #[test]
+    fn joining_again_decides_a_commit_whose_answer_nobody_waits_for() {
+        let mine = segment(1, 5, 10);
+        let committing = || {
+            let mut protocol = writing(5, &[]);
+            protocol.on(Event::Sealed { segment: Some(mine), next: 11 });
+            protocol
+        };
+        assert_eq!(committing().on(joined(6, false, Some(11), &[mine])), [Action::Publish(vec![mine])]);
+        let discarded = [Action::Discard(mine), Action::Publish(vec![])];
+        assert_eq!(committing().on(joined(6, false, Some(10), &[])), discarded);
+        let again = Action::SendCommit { generation: 5, offset: 11, named: vec![mine], again: true };
+        assert_eq!(committing().on(joined(5, true, Some(10), &[])), [again], "the same generation decides nothing");
+    }
+
+    #[test]
+    fn an_accepted_segment_is_published_whatever_a_newer_generation_names() {
+        let mine = segment(1, 5, 10);
+        let mut protocol = writing(5, &[]);
+        protocol.on(Event::Sealed { segment: Some(mine), next: 11 });
+        assert_eq!(protocol.on(Event::Answer(CommitAnswer::Accepted)), [Action::Publish(vec![mine])]);
+        assert_eq!(protocol.on(joined(6, false, Some(20), &[])), [Action::Publish(vec![mine])]);
+    }
+
+    #[test]
+    fn a_failed_write_begins_anew_at_the_same_offset() {
+        let mut protocol = writing(5, &[]);
+        assert_eq!(protocol.on(Event::WriteFailed), [Action::Abandon, Action::StartAt(Some(10))]);
+    }
+
+    #[test]
+    fn a_broken_partition_stays_stopped() {
+        let mut protocol = writing(5, &[]);
+        protocol.on(Event::Broken);
+        assert_eq!(protocol.on(joined(6, true, Some(10), &[])), []);
+        assert_eq!(*protocol.state(), State::Stopped);
+    }
+
+    proptest! {
+        #[test]
+        fn after_an_unknown_answer_a_generation_sees_the_same_commit_only(
+            events in prop::collection::vec((0..12u8, any::<bool>(), 0..3i64), 1..60),
+        ) {
+            let mut protocol = Protocol::new(HERE);
+            let (mut generation, mut last, mut uncertain) = (1, None, HashMap::new());
+            for (kind, flag, number) in events {
+                let event = match kind {
+                    0 | 1 => {
+                        generation += i32::from(flag);
+                        let named = [segment(1, generation - 1, 0), segment(2, 1, 5)];
+                        joined(generation, number > 0, Some(number), &named[..number as usize])
+                    }
+                    2..=4 => Event::Published,
+                    5 => Event::LastRow { next: flag.then_some(number) },
+                    6 | 7 => match *protocol.state() {
+                        State::Writing { generation, start, .. } => {
+                            let first = start.unwrap_or(0);
+                            Event::Sealed { segment: flag.then(|| segment(1, generation, first)), next: first + 1 }
+                        }
+                        _ => continue,
+                    },
+                    8 => Event::Answer(CommitAnswer::Accepted),
+                    9 => Event::Answer(if flag { CommitAnswer::Refused } else { CommitAnswer::RetryLater }),
+                    10 => Event::Answer(CommitAnswer::Unknown),
+                    _ => [Event::Released, Event::Lost, Event::WriteFailed][number as usize].clone(),
+                };
+                if matches!((&event, protocol.state()), (Event::Answer(CommitAnswer::Unknown), State::Committing { .. })) {
+                    let (generation, sent) = last.clone().unwrap();
+                    uncertain.insert(generation, sent);
+                }
+                for action in protocol.on(event) {
+                    if let Action::SendCommit { generation, offset, named, .. } = action {
+                        let sent = (offset, named);
+                        if let Some(first) = uncertain.get(&generation) {
+                            assert_eq!(*first, sent, "another commit in generation {generation}");
+                        }
+                        last = Some((generation, sent));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -143,3 +143,70 @@ impl Origin {
         Some((u128::from_str_radix(producer, 16).ok()?, sequence.parse().ok()?))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{fs, io::Write as _};
+
+    use flate2::{Compression as Level, write::GzEncoder};
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Level::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn read(name: &str, bytes: &[u8]) -> Result<Vec<String>, ReadError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let rows =
+            read_rows(&path)?.map(|row| row.map(|row| String::from_utf8(row).unwrap())).collect::<Result<_, _>>();
+        if let Err(error) = &rows {
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        }
+        rows
+    }
+
+    #[test]
+    fn rows_are_read_plain_and_packed() {
+        let rows = "{\"a\":1}\n\n{\"b\":2}\n";
+        assert_eq!(read("x.jsonl", rows.as_bytes()).unwrap(), ["{\"a\":1}", "", "{\"b\":2}"]);
+        assert_eq!(read("x.jsonl.gz", &gzip(rows.as_bytes())).unwrap(), ["{\"a\":1}", "", "{\"b\":2}"]);
+    }
+
+    #[test]
+    fn every_torn_gzip_file_is_an_error() {
+        let whole = gzip("row one\nrow two\n".repeat(50).as_bytes());
+        for length in 0..whole.len() {
+            assert!(read("x.jsonl.gz", &whole[..length]).is_err(), "{length} of {} bytes", whole.len());
+        }
+        let trailing = [whole.as_slice(), b"garbage"].concat();
+        assert!(read("x.jsonl.gz", &trailing).is_err());
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        assert!(read("x.jsonl.gz", &flipped).is_err());
+    }
+
+    #[test]
+    fn a_last_row_without_line_feed_and_a_file_without_rows_are_torn() {
+        assert!(matches!(read("x.jsonl", b"one\ntw"), Err(ReadError::Torn { rows: 1, .. })));
+        assert!(matches!(read("x.jsonl", b""), Err(ReadError::Torn { rows: 0, .. })));
+        assert!(matches!(read("x.jsonl.gz", &gzip(b"one\ntw")), Err(ReadError::Torn { rows: 1, .. })));
+        assert!(matches!(read("x.csv", b"one\n"), Err(ReadError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_raw_row_tells_where_its_record_stood() {
+        let origin = |row: &str| serde_json::from_str::<Origin>(row).unwrap();
+        let known = origin(
+            r#"{"topic":"t","partition":1,"offset":5,"id":"000000000000000000000000000000ff-3","value":{"offset":9}}"#,
+        );
+        assert_eq!((known.offset, known.producer_and_sequence()), (5, Some((255, 3))));
+        let unknown = origin(r#"{"topic":"t","partition":1,"offset":5,"key":"k","id":null}"#);
+        assert_eq!(unknown.producer_and_sequence(), None);
+    }
+}

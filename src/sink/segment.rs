@@ -117,12 +117,13 @@ pub struct SegmentWriter {
 struct TableFile {
     date: NaiveDate,
     path: PathBuf,
-    out: Output,
+    out: BufWriter<Packer>,
 }
 
-enum Output {
-    Plain(BufWriter<File>),
-    Gzip(BufWriter<GzEncoder<File>>),
+/// What the buffer is emptied into.
+enum Packer {
+    Plain(File),
+    Gzip(Box<GzEncoder<File>>),
 }
 
 impl SegmentWriter {
@@ -174,7 +175,7 @@ impl SegmentWriter {
                 Some(file) if file.date == date => file,
                 _ => self.begin_file(table, date, offset)?,
             };
-            file.out.write_row(row).map_err(FileError::of("write", &file.path))?;
+            file.write_row(row).map_err(FileError::of("write", &file.path))?;
             self.fill.bytes += row.len() as u64 + 1;
         }
         self.next = Some(offset + 1);
@@ -254,19 +255,13 @@ impl SegmentWriter {
         let path = self.dir.join(SegmentFileName { table, date, published }.to_string());
         let file = File::create(&path).map_err(FileError::of("create", &path))?;
         self.fill.files += 1;
-        let out = Output::new(file, compression);
+        let out = BufWriter::with_capacity(BUFFER_BYTES, Packer::new(file, compression));
         Ok(self.open[table as usize].insert(TableFile { date, path, out }))
     }
 
     #[cold]
     fn backwards(&self, offset: i64) -> SinkError {
         SinkError::Backwards { partition: self.name.partition.clone(), offset, next: self.next.unwrap_or_default() }
-    }
-
-    /// Where its files are, so that a test can put obstacles there.
-    #[cfg(test)]
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 }
 
@@ -288,41 +283,143 @@ pub(crate) fn remove_or_warn(dir: &Path) {
 }
 
 impl TableFile {
+    #[inline]
+    fn write_row(&mut self, row: &[u8]) -> io::Result<()> {
+        self.out.write_all(row)?;
+        self.out.write_all(b"\n")
+    }
+
     /// Writes what is buffered and makes the file durable.
     fn finish(self) -> Result<(), FileError> {
-        self.out.finish().and_then(|file| file.sync_all()).map_err(FileError::of("write", &self.path))
+        let Self { path, out, .. } = self;
+        let finish = || out.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?.sync_all();
+        finish().map_err(FileError::of("write", &path))
     }
 }
 
-impl Output {
+impl Packer {
     fn new(file: File, compression: Compression) -> Self {
         match compression {
-            Compression::None => Self::Plain(BufWriter::with_capacity(BUFFER_BYTES, file)),
-            Compression::Gzip => {
-                let encoder = GzEncoder::new(file, flate2::Compression::new(GZIP_LEVEL));
-                Self::Gzip(BufWriter::with_capacity(BUFFER_BYTES, encoder))
-            }
-        }
-    }
-
-    #[inline]
-    fn write_row(&mut self, row: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Plain(out) => {
-                out.write_all(row)?;
-                out.write_all(b"\n")
-            }
-            Self::Gzip(out) => {
-                out.write_all(row)?;
-                out.write_all(b"\n")
-            }
+            Compression::None => Self::Plain(file),
+            Compression::Gzip => Self::Gzip(Box::new(GzEncoder::new(file, flate2::Compression::new(GZIP_LEVEL)))),
         }
     }
 
     fn finish(self) -> io::Result<File> {
         match self {
-            Self::Plain(out) => out.into_inner().map_err(io::IntoInnerError::into_error),
-            Self::Gzip(out) => out.into_inner().map_err(io::IntoInnerError::into_error)?.finish(),
+            Self::Plain(file) => Ok(file),
+            Self::Gzip(encoder) => encoder.finish(),
         }
+    }
+}
+
+impl Write for Packer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.write(bytes),
+            Self::Gzip(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(file) => file.flush(),
+            Self::Gzip(encoder) => encoder.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::reader::read_rows;
+
+    const DAY: NaiveDate = NaiveDate::from_ymd_opt(2026, 11, 22).unwrap();
+
+    fn open(dir: &Path, settings: Settings) -> SegmentWriter {
+        let folder = Folder::open(dir, "cluster").unwrap();
+        SegmentWriter::open(&folder, &PartitionId::new("t", 0).unwrap(), 1, Some(0), settings)
+    }
+
+    fn append(writer: &mut SegmentWriter, offset: i64, date: NaiveDate) -> Room {
+        writer.append(offset, date, &[(Table::Raw, format!("row {offset}").as_bytes())], Instant::now()).unwrap()
+    }
+
+    #[test]
+    fn a_segment_is_due_by_bytes_records_files_and_age() {
+        let rotation = Rotation { max_bytes: 100, max_records: 10, max_age: Duration::from_secs(5) };
+        let check = |bytes, records, files, age_s, expected| {
+            let fill = Fill { bytes, records, files };
+            assert_eq!(rotation.should_seal(&fill, Duration::from_secs(age_s)), expected, "{fill:?} after {age_s} s");
+        };
+        check(99, 9, 1, 4, false);
+        check(100, 1, 1, 0, true);
+        check(1, 10, 1, 0, true);
+        check(1, 1, MAX_FILES, 0, true);
+        check(1, 1, 1, 5, true);
+    }
+
+    #[test]
+    fn a_segment_ages_from_its_first_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = open(dir.path(), Settings::default());
+        let now = Instant::now();
+        assert!(!writer.should_seal(now + Duration::from_secs(1000)), "with nothing in it there is nothing to seal");
+        let _ = writer.append(0, DAY, &[], now).unwrap();
+        assert!(!writer.should_seal(now + Duration::from_secs(9)));
+        assert!(writer.should_seal(now + Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_change_of_date_begins_a_file_and_too_many_fill_the_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { compression: Compression::None, ..Settings::default() };
+        let mut writer = open(dir.path(), settings);
+        let days = [DAY, DAY.succ_opt().unwrap()];
+        let mut offset = 0;
+        while append(&mut writer, offset, days[offset as usize / 2 % 2]) == Room::Left {
+            offset += 1;
+        }
+        assert_eq!(writer.fill().files, MAX_FILES);
+        writer.seal().unwrap().unwrap().publish().unwrap();
+        let root = dir.path().join("superhero/raw/topic=t/partition=0");
+        for first in (0..=offset).step_by(2) {
+            let date = days[first as usize / 2 % 2];
+            let path = root.join(format!("dt={date}/t+0+{first:020}.jsonl"));
+            let rows: Vec<_> = read_rows(&path).unwrap().map(Result::unwrap).collect();
+            let expected = (first..=offset.min(first + 1)).map(|offset| format!("row {offset}").into_bytes());
+            assert_eq!(rows, expected.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn offsets_never_go_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = open(dir.path(), Settings::default());
+        let _ = append(&mut writer, 5, DAY);
+        for offset in [5, 4] {
+            let error = writer.append(offset, DAY, &[], Instant::now()).unwrap_err();
+            assert!(matches!(error, SinkError::Backwards { next: 6, .. }), "{error}");
+        }
+        let _ = append(&mut writer, 9, DAY);
+        writer.advance_to(3, Instant::now());
+        assert_eq!((writer.first(), writer.next()), (Some(0), Some(10)));
+    }
+
+    #[test]
+    fn what_is_dropped_is_gone_and_what_has_no_rows_never_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let writing = dir.path().join("superhero/.superhero/writing");
+        let names = || fs::read_dir(&writing).unwrap().count();
+        let mut writer = open(dir.path(), Settings::default());
+        assert_eq!(names(), 0, "no row, no file");
+        let _ = append(&mut writer, 0, DAY);
+        assert_eq!(names(), 1);
+        writer.discard();
+        assert_eq!(names(), 0);
+        let mut empty = open(dir.path(), Settings::default());
+        empty.advance_to(7, Instant::now());
+        assert!(empty.seal().unwrap().is_none());
     }
 }

@@ -60,7 +60,7 @@ fn main() -> Result<()> {
         println!("| its CPU and peak memory | {:.1} s, {:.0} MiB | | | |", load.cpu_seconds, load.peak_mib);
     }
     if is_wanted("idle") {
-        let kib = runtime.block_on(servers::idle(&services::Redis::shared()?))?;
+        let kib = runtime.block_on(servers::idle(&services::Redis::start()?))?;
         println!("| memory per idle player | {kib:.1} KiB | | | ≤ 10 KiB |");
     }
     services::stop_shared();

@@ -21,7 +21,7 @@ use superhero_sink::{
 const END: i64 = 2;
 
 /// Enough for each worker to join anew after a fault or two.
-const MAX_GENERATION: i32 = 4;
+const MAX_GENERATION: i32 = 3;
 
 /// What a step is called that does what the state machine wants done.
 const ACTS: &str = "does";
