@@ -83,8 +83,8 @@ impl Arguments {
             return Ok((parse_heroes(&json).map_err(HeroesError::Sent)?, self.api_url.clone()));
         }
         let Some(file) = self.heroes.clone() else { return Ok((built_in_roster(), "the built-in roster".to_owned())) };
-        let json = std::fs::read_to_string(&file)
-            .map_err(|source| HeroesError::Unreadable { file: file.clone(), source })?;
+        let json =
+            std::fs::read_to_string(&file).map_err(|source| HeroesError::Unreadable { file: file.clone(), source })?;
         let heroes = parse_heroes(&json).map_err(|source| HeroesError::Broken { file: file.clone(), source })?;
         Ok((heroes, file.display().to_string()))
     }

@@ -27,7 +27,9 @@ const HERO_TIMEOUT: Duration = Duration::from_secs(20);
 /// Why the heroes could not be fetched. The token never shows.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PullError {
-    #[error("API_URL {url:?} is not http://host[:port]/path; for an API that speaks only https fetch the file and use --heroes")]
+    #[error(
+        "API_URL {url:?} is not http://host[:port]/path; for an API that speaks only https fetch the file and use --heroes"
+    )]
     Url { url: String },
     #[error("the hero API at {host} cannot be reached")]
     Unreachable { host: String, source: std::io::Error },

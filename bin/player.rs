@@ -86,7 +86,11 @@ impl Arguments {
         tracing::info!(seed, "--seed replays these choices");
         let servers = if self.servers.is_empty() {
             let address = format!("{}:{}", self.websocket_host, self.websocket_port);
-            vec![address.parse().map_err(|error: superhero_player::ServerAddressError| Failure::new(Kind::Usage, error))?]
+            vec![
+                address
+                    .parse()
+                    .map_err(|error: superhero_player::ServerAddressError| Failure::new(Kind::Usage, error))?,
+            ]
         } else {
             self.servers
         };

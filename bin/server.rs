@@ -10,7 +10,9 @@ use clap::{Args, Parser, ValueEnum};
 use superhero_event::topic;
 use superhero_game::Limits;
 use superhero_server::{Health, ServerConfig};
-use superhero_service::{Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Secret, WaitArguments, run, seconds};
+use superhero_service::{
+    Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Secret, WaitArguments, run, seconds,
+};
 use superhero_transport::{
     Compression, KafkaPublisher, Publisher, QueueConfig, RedisPublisher, Transport, TransportConfig, WhenFull,
 };
@@ -51,7 +53,7 @@ struct ServerArguments {
     server_sleep: Duration,
 
     /// Seconds that a game waits for its seats to be taken
-    #[arg(long, env = "LOBBY_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    #[arg(long, env = "LOBBY_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     lobby_timeout: Duration,
 
     /// Seconds that a player has for its turn before it forfeits
@@ -158,8 +160,10 @@ impl Arguments {
         let served = superhero_server::run(listener, config, store.clone(), transport.admission(), health, stop).await;
         let closed = store.close().await;
         // The events of a server that failed are delivered all the same.
-        let report = transport.close(self.server.drain_deadline).await?;
-        info!(?report, summary = ?served?, "stopped");
+        let counters = transport.close(self.server.drain_deadline).await?.counters;
+        let (emitted, acknowledged, dropped) = (counters.emitted, counters.acknowledged, counters.dropped);
+        info!(emitted, acknowledged, dropped, retried = counters.retried, "the events are delivered");
+        served?;
         Ok(closed?)
     }
 
@@ -216,7 +220,9 @@ impl ServerArguments {
 
 /// The server cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {host}:{port}: {source}; is another server running there? WEBSOCKET_PORT chooses another port")]
+#[error(
+    "cannot listen on {host}:{port}: {source}; is another server running there? WEBSOCKET_PORT chooses another port"
+)]
 struct BindError {
     host: String,
     port: u16,

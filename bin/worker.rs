@@ -14,7 +14,6 @@ use superhero_service::{Failure, KafkaArguments, Kind, LogArguments, RedisArgume
 use superhero_sink::{Compression, Rotation, Settings};
 use superhero_worker::{DEFAULT_GROUP, WorkerConfig, WorkerError};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 use tracing_subscriber::layer::Identity;
 
 /// A member of the worker group: takes its share of the topics' partitions and writes their records as JSON lines, each once
@@ -119,8 +118,7 @@ impl Arguments {
         }
         let worked = superhero_worker::run(config, store.clone(), stop).await;
         let closed = store.close().await;
-        let summary = worked.map_err(|error| Failure::new(kind(&error), error))?;
-        info!("published {summary}");
+        worked.map_err(|error| Failure::new(kind(&error), error))?;
         Ok(closed?)
     }
 
@@ -146,7 +144,11 @@ impl Arguments {
                     Codec::None => Compression::None,
                 },
             },
-            game_expiry: worker.clean_routine.or(worker.worker_routine).unwrap_or(false).then_some(self.redis.redis_expiry),
+            game_expiry: worker
+                .clean_routine
+                .or(worker.worker_routine)
+                .unwrap_or(false)
+                .then_some(self.redis.redis_expiry),
             until_end: worker.until_end,
             connect_timeout: self.wait.timeout,
             ..WorkerConfig::new(kafka, &worker.worker_channel, &worker.output_dir)

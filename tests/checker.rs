@@ -64,7 +64,12 @@ fn check_raw(output: &Path, topic: &str, partition: i32, produced: &[Produced]) 
     for (line, record) in rows.iter().zip(produced) {
         let row = row(line)?;
         ensure!(row["offset"] == record.offset, "offset {} stands where {} belongs", row["offset"], record.offset);
-        ensure!(row["topic"] == topic && row["partition"] == partition, "a row of {}/{}", row["topic"], row["partition"]);
+        ensure!(
+            row["topic"] == topic && row["partition"] == partition,
+            "a row of {}/{}",
+            row["topic"],
+            row["partition"]
+        );
         ensure!(row["id"].as_str() == record.id.as_deref(), "offset {} has id {}", record.offset, row["id"]);
         let value = std::str::from_utf8(&record.value)?;
         ensure!(line.ends_with(&format!("\"value\":{value}}}")), "offset {}: the value is not verbatim", record.offset);
@@ -108,8 +113,11 @@ async fn read_topic(bootstrap: &str, topic: &str) -> Result<BTreeMap<i32, Vec<Pr
 
 /// `GAME_META` and `GAME_PODIUM` against the keys in Redis; how many completed games there are.
 async fn check_tables(redis_port: u16, output: &Path) -> Result<usize> {
-    let redis = Builder::from_config(Config { server: ServerConfig::new_centralized("127.0.0.1", redis_port), ..Config::default() })
-        .build()?;
+    let redis = Builder::from_config(Config {
+        server: ServerConfig::new_centralized("127.0.0.1", redis_port),
+        ..Config::default()
+    })
+    .build()?;
     redis.init().await?;
     let meta = table(output, "GAME_META")?;
     let podium = table(output, "GAME_PODIUM")?;
@@ -120,7 +128,8 @@ async fn check_tables(redis_port: u16, output: &Path) -> Result<usize> {
         if status != "Completed" {
             continue;
         }
-        let users: BTreeSet<String> = redis.smembers::<Vec<String>, _>(format!("games:{game}")).await?.into_iter().collect();
+        let users: BTreeSet<String> =
+            redis.smembers::<Vec<String>, _>(format!("games:{game}")).await?.into_iter().collect();
         let mut heroes = BTreeSet::new();
         let mut health = BTreeMap::new();
         for user in &users {
@@ -129,7 +138,8 @@ async fn check_tables(redis_port: u16, output: &Path) -> Result<usize> {
             health.insert(user.clone(), hero["health"].parse::<u64>()?);
         }
         let rows = meta.get(&game).with_context(|| format!("GAME_META lacks the completed game {game}"))?;
-        let found: Vec<(String, u64)> = rows.iter().map(|row| (text(row, "user_token"), number(row, "superhero_id"))).collect();
+        let found: Vec<(String, u64)> =
+            rows.iter().map(|row| (text(row, "user_token"), number(row, "superhero_id"))).collect();
         ensure!(found.len() == users.len(), "GAME_META has {} rows for {} players of {game}", found.len(), users.len());
         ensure!(found.into_iter().collect::<BTreeSet<_>>() == heroes, "GAME_META differs from Redis for {game}");
 
@@ -140,7 +150,11 @@ async fn check_tables(redis_port: u16, output: &Path) -> Result<usize> {
         for row in rows {
             let found = ["rounds", "rank", "damage_delivered", "damage_received"].map(|name| number(row, name));
             let user = text(row, "user_token");
-            ensure!(expected.get(&user) == Some(&found), "{user} of {game}: {found:?}, Redis says {:?}", expected.get(&user));
+            ensure!(
+                expected.get(&user) == Some(&found),
+                "{user} of {game}: {found:?}, Redis says {:?}",
+                expected.get(&user)
+            );
         }
         completed.insert(game);
     }

@@ -128,7 +128,10 @@ async fn broken_heroes() -> Result<()> {
     let redis = Redis::shared()?;
     let folder = tempfile::tempdir()?;
     let broken = folder.path().join("broken.json");
-    std::fs::write(&broken, "[\n  {\"id\": \"1\", \"name\": \"Nobody\", \"powerstats\": {\"intelligence\": \"x\"}}\n]")?;
+    std::fs::write(
+        &broken,
+        "[\n  {\"id\": \"1\", \"name\": \"Nobody\", \"powerstats\": {\"intelligence\": \"x\"}}\n]",
+    )?;
     let cut = folder.path().join("cut.json");
     std::fs::write(&cut, "[\n  {\"id\": \"1\",\n")?;
     let missing = folder.path().join("missing.json");

@@ -61,7 +61,9 @@ where
             .build()
             .map_err(|error| format!("no runtime: {error}"))?;
         runtime
-            .block_on(async { tokio::time::timeout(TEST_DEADLINE, body()).await.context("the test's deadline passed")? })
+            .block_on(async {
+                tokio::time::timeout(TEST_DEADLINE, body()).await.context("the test's deadline passed")?
+            })
             .map_err(|error| format!("{error:#}").into())
     })
 }

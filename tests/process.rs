@@ -135,8 +135,11 @@ impl Process {
 }
 
 /// Waits until `condition` holds, looking again and again until `deadline` has passed.
-pub async fn eventually(what: &str, deadline: Duration, mut condition: impl AsyncFnMut() -> Result<bool>) -> Result<()>
-{
+pub async fn eventually(
+    what: &str,
+    deadline: Duration,
+    mut condition: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
     tokio::time::timeout(deadline, async {
         while !condition().await? {
             tokio::time::sleep(LOOK_AGAIN).await;

@@ -15,7 +15,13 @@ pub fn tests() -> Vec<Trial> {
 
 async fn names_real_settings() -> Result<()> {
     let mut help = String::new();
-    for arguments in [&["superhero", "wait"][..], &["superhero-server"], &["superhero-player"], &["superhero-worker"], &["superhero-build-db"]] {
+    for arguments in [
+        &["superhero", "wait"][..],
+        &["superhero-server"],
+        &["superhero-player"],
+        &["superhero-worker"],
+        &["superhero-build-db"],
+    ] {
         let mut command = binary(arguments[0]);
         command.args(&arguments[1..]).arg("--help");
         help += &Process::spawn(arguments[0], command)?.succeed().await?;
@@ -27,7 +33,8 @@ async fn names_real_settings() -> Result<()> {
         if let Some(name) = flag.strip_prefix("--").filter(|name| !name.is_empty()) {
             ensure!(help.contains(&format!("--{name}")) || CARGO_FLAGS.contains(&name), "the README names --{name}");
         }
-        let setting = !flag.is_empty() && flag.chars().all(|c| c.is_ascii_uppercase() || c == '_') && flag.contains('_');
+        let setting =
+            !flag.is_empty() && flag.chars().all(|c| c.is_ascii_uppercase() || c == '_') && flag.contains('_');
         ensure!(!setting || help.contains(flag), "the README names {flag}");
     }
     Ok(())

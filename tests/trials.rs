@@ -134,9 +134,7 @@ impl Pipeline {
     }
 
     fn workers(&self, count: usize) -> Result<Vec<Process>> {
-        (0..count)
-            .map(|number| Process::spawn(&format!("worker {number}"), self.command("superhero-worker")))
-            .collect()
+        (0..count).map(|number| Process::spawn(&format!("worker {number}"), self.command("superhero-worker"))).collect()
     }
 
     /// Starts servers, lets bots play against all of them, and stops the servers, which flushes their events.

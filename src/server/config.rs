@@ -41,7 +41,8 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             turn_delay: Duration::from_millis(200),
-            lobby_timeout: Duration::from_secs(60),
+            // Bots that are to come come within seconds, and the last ones of a run wait for so long in vain.
+            lobby_timeout: Duration::from_secs(10),
             // A bot answers within milliseconds; this leaves a reconnecting one its back-off and a person time to choose.
             turn_deadline: Duration::from_secs(30),
             limits: Limits::default(),

@@ -39,5 +39,8 @@ impl KafkaArguments {
 }
 
 fn positive(text: &str) -> Result<NonZeroI32, String> {
-    text.parse().ok().filter(|count: &NonZeroI32| count.is_positive()).ok_or_else(|| "not a count from 1 upwards".into())
+    text.parse()
+        .ok()
+        .filter(|count: &NonZeroI32| count.is_positive())
+        .ok_or_else(|| "not a count from 1 upwards".into())
 }

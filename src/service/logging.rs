@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry};
@@ -43,14 +44,17 @@ pub enum LogLevel {
     Critical,
 }
 
-impl From<LogLevel> for LevelFilter {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Debug => Self::DEBUG,
-            LogLevel::Info => Self::INFO,
-            LogLevel::Warning => Self::WARN,
-            LogLevel::Error | LogLevel::Critical => Self::ERROR,
-        }
+impl LogLevel {
+    /// Our own lines from this level on; of the libraries', which tell each of their connections, only warnings, unless
+    /// somebody is debugging.
+    fn targets(self) -> Targets {
+        let (ours, libraries) = match self {
+            Self::Debug => (LevelFilter::DEBUG, LevelFilter::INFO),
+            Self::Info => (LevelFilter::INFO, LevelFilter::WARN),
+            Self::Warning => (LevelFilter::WARN, LevelFilter::WARN),
+            Self::Error | Self::Critical => (LevelFilter::ERROR, LevelFilter::ERROR),
+        };
+        Targets::new().with_default(libraries).with_target("superhero", ours)
     }
 }
 
@@ -108,8 +112,24 @@ impl LogArguments {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().boxed(),
         };
-        let level = LevelFilter::from(self.log_level);
-        tracing_subscriber::registry().with(events).with(lines.with_filter(level)).try_init()?;
+        tracing_subscriber::registry().with(events).with(lines.with_filter(self.log_level.targets())).try_init()?;
         Ok(LogGuard { _writer: guard })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn the_level_is_for_our_own_lines() {
+        let info = LogLevel::Info.targets();
+        assert!(info.would_enable("superhero_server::game", &Level::INFO));
+        assert!(!info.would_enable("superhero_server::game", &Level::DEBUG));
+        assert!(!info.would_enable("rskafka::connection", &Level::INFO));
+        assert!(info.would_enable("rskafka::connection", &Level::WARN));
+        assert!(LogLevel::Debug.targets().would_enable("rskafka::connection", &Level::INFO));
     }
 }

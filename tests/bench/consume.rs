@@ -104,7 +104,12 @@ async fn fill_partition(client: &PartitionClient, records: usize) -> Result<()> 
                 ("superhero-producer".to_owned(), producer.clone().into_bytes()),
                 ("superhero-sequence".to_owned(), sequence.to_string().into_bytes()),
             ]);
-            Record { key: Some(game.to_string().into_bytes()), value: Some(envelope(game, sequence, now)), headers, timestamp: now }
+            Record {
+                key: Some(game.to_string().into_bytes()),
+                value: Some(envelope(game, sequence, now)),
+                headers,
+                timestamp: now,
+            }
         });
         let batch: Vec<_> = batch.collect();
         next += batch.len();
@@ -116,7 +121,8 @@ async fn fill_partition(client: &PartitionClient, records: usize) -> Result<()> 
 /// An attack, with a module's name that makes it as long as the budget speaks of.
 fn envelope(game: Uuid, sequence: usize, now: chrono::DateTime<chrono::Utc>) -> Vec<u8> {
     let at = now.format("%Y-%m-%dT%H:%M:%S%.6f");
-    let (user, enemy) = (Uuid::from_u64_pair(1, sequence as u64 % 2), Uuid::from_u64_pair(1, (sequence as u64 + 1) % 2));
+    let (user, enemy) =
+        (Uuid::from_u64_pair(1, sequence as u64 % 2), Uuid::from_u64_pair(1, (sequence as u64 + 1) % 2));
     let attack = format!(
         r#"{{"TIMESTAMP":"{at}","PAYLOAD":{{"GAME_TOKEN":"{game}","USER_TOKEN":"{user}"}},"STATUS":{{"ACTION":"ATTACK","DETAILS":{{"ENEMY_TOKEN":"{enemy}","ENEMY_DAMAGE":4000,"ENEMY_HEALTH_PRIOR":50000,"ENEMY_HEALTH_POST":46000}}}}}}"#
     );

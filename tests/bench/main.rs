@@ -47,7 +47,13 @@ fn main() -> Result<()> {
     }
     if is_wanted("consume") {
         let cost = consume::run(&services::Kafka::shared()?.bootstrap, RECORDS)?;
-        row("worker, 515 B to rows, CPU per record", cost.ours_us, "µs", ("kcat -C -J > file", cost.kcat_us), "≤ 2.5 µs, ≤ 0.5 ×");
+        row(
+            "worker, 515 B to rows, CPU per record",
+            cost.ours_us,
+            "µs",
+            ("kcat -C -J > file", cost.kcat_us),
+            "≤ 2.5 µs, ≤ 0.5 ×",
+        );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if is_wanted("server") {

@@ -44,7 +44,14 @@ pub fn run(bootstrap: &str, events: usize) -> Result<Produce> {
         let (ours_us, ours_per_s) = ours(config, events).await?;
         let keys = games();
         let kcat_us = kcat(bootstrap, events, &[], |_| String::new())?;
-        let headers = ["-K", "\t", "-H", "superhero-producer=0123456789abcdef0123456789abcdef", "-H", "superhero-sequence=123456"];
+        let headers = [
+            "-K",
+            "\t",
+            "-H",
+            "superhero-producer=0123456789abcdef0123456789abcdef",
+            "-H",
+            "superhero-sequence=123456",
+        ];
         let kcat_alike_us = kcat(bootstrap, events, &headers, |event| format!("{}\t", keys[event % GAMES]))?;
         Ok(Produce { ours_us, kcat_us, kcat_alike_us, ours_per_s })
     })
@@ -81,7 +88,8 @@ fn games() -> Vec<String> {
 
 /// What makes the envelope of the right size.
 fn task() -> &'static str {
-    const ATTACK: &str = r#"{"USER_TOKEN":"0b9f9d52-6cf5-4e0c-8d8d-6c1a52f9ad02","ENEMY_DAMAGE":4000,"ENEMY_HEALTH_POST":46000}"#;
+    const ATTACK: &str =
+        r#"{"USER_TOKEN":"0b9f9d52-6cf5-4e0c-8d8d-6c1a52f9ad02","ENEMY_DAMAGE":4000,"ENEMY_HEALTH_POST":46000}"#;
     let mut envelope = Vec::new();
     superhero_event::encode(
         &mut envelope,

@@ -110,7 +110,10 @@ pub async fn a_batch_that_cannot_be_decoded_holds_up_its_partition_only(bootstra
     produce_by_java(bootstrap, &setting.topic, "compression.type=lz4").await?;
     let hit: Vec<i32> = {
         let ends = setting.cluster.end_offsets(&setting.topic).await?;
-        ends.into_iter().filter(|(partition, end)| *end > if *partition == 0 { 10 } else { 0 }).map(|(p, _)| p).collect()
+        ends.into_iter()
+            .filter(|(partition, end)| *end > if *partition == 0 { 10 } else { 0 })
+            .map(|(p, _)| p)
+            .collect()
     };
     let free = 1 - *hit.first().context("some partition has the batch")?;
     ensure!(hit.len() == 1, "one batch goes to one partition");

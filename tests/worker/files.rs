@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use superhero_event::Task;
-use superhero_kafka::group::{Committer, GenerationId, OffsetToCommit};
 use superhero_kafka::TopicPartition;
+use superhero_kafka::group::{Committer, GenerationId, OffsetToCommit};
 
 use super::setting::{Producer, Setting, dated, foreign, offsets};
 use crate::checker::{by_first_offset, files_below};
@@ -67,7 +67,8 @@ pub async fn a_restart_goes_on_without_a_gap_or_a_repetition(bootstrap: &str, fo
 pub async fn bad_records_are_kept_among_the_dead_letters(bootstrap: &str, folder: &Path) -> Result<()> {
     let setting = Setting::new(bootstrap, folder, 1).await?;
     let mut producer = Producer::new();
-    let bad: [Option<&[u8]>; 5] = [Some(b"no json"), Some(b"\xff\xfe\n"), Some(b"{\"level\":\"INFO\"}"), None, Some(b"")];
+    let bad: [Option<&[u8]>; 5] =
+        [Some(b"no json"), Some(b"\xff\xfe\n"), Some(b"{\"level\":\"INFO\"}"), None, Some(b"")];
     for value in bad {
         let mut records = producer.events(0, 1);
         records.push(foreign(value));

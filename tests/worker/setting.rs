@@ -131,7 +131,8 @@ impl Setting {
 
     /// The published rows must be those of all records, each once and in order.
     pub async fn check_complete(&self) -> Result<()> {
-        let (begins, ends) = (self.cluster.earliest_offsets(&self.topic).await?, self.cluster.end_offsets(&self.topic).await?);
+        let (begins, ends) =
+            (self.cluster.earliest_offsets(&self.topic).await?, self.cluster.end_offsets(&self.topic).await?);
         for (partition, end) in ends {
             let expected: Vec<i64> = (begins[&partition]..end).collect();
             let found = offsets(&self.raw(partition)?)?;
@@ -164,7 +165,8 @@ impl Worker {
 
     /// As [`Self::ended`], with the worker's own error.
     pub async fn outcome(mut self) -> Result<Result<Summary, WorkerError>> {
-        let ended = tokio::time::timeout(PATIENCE, self.running.join_next()).await.context("the worker does not end")?;
+        let ended =
+            tokio::time::timeout(PATIENCE, self.running.join_next()).await.context("the worker does not end")?;
         Ok(ended.context("it was started")??)
     }
 

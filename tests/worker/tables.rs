@@ -45,7 +45,10 @@ fn cleaning(game_token: GameToken, user_token: UserToken) -> String {
     Cleaning { game_token, user_token }.to_json()
 }
 
-pub async fn games_that_are_over_make_the_tables_and_are_cleaned_afterwards(bootstrap: &str, folder: &Path) -> Result<()> {
+pub async fn games_that_are_over_make_the_tables_and_are_cleaned_afterwards(
+    bootstrap: &str,
+    folder: &Path,
+) -> Result<()> {
     let setting = Setting::of_topic(bootstrap, folder, topic::LOBBY, 2).await?;
     let (store, mut producer) = (Memory::new(), Producer::new());
     let mut games = Vec::new();
@@ -137,7 +140,10 @@ pub async fn a_panic_of_one_partition_is_survived_by_all(bootstrap: &str, folder
     setting.produce(1, producer.events(1, 10)).await?;
     let config = superhero_worker::WorkerConfig { until_end: true, ..setting.config() };
     let failed = setting.start_with(config, store).outcome().await?;
-    ensure!(matches!(&failed, Err(superhero_worker::WorkerError::Partitions { partitions }) if partitions.len() == 1), "{failed:?}");
+    ensure!(
+        matches!(&failed, Err(superhero_worker::WorkerError::Partitions { partitions }) if partitions.len() == 1),
+        "{failed:?}"
+    );
     ensure!(setting.raw(0)?.len() == 11 && setting.raw(1)?.len() == 20, "the other partition is complete");
     Ok(())
 }
