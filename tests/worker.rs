@@ -10,6 +10,7 @@ mod setting;
 mod tables;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use libtest_mimic::Trial;
@@ -44,6 +45,7 @@ pub fn tests() -> Vec<Trial> {
     ];
     let own = cases![
         start:
+        faults::a_broker_that_stands_still_costs_no_record_and_doubles_none,
         tables::games_that_are_over_make_the_tables_and_are_cleaned_afterwards,
         tables::a_store_that_does_not_answer_holds_the_partition_up,
         tables::a_panic_of_one_partition_is_survived_by_all,
@@ -51,17 +53,17 @@ pub fn tests() -> Vec<Trial> {
     shared.into_iter().chain(own).collect()
 }
 
-fn start() -> Result<std::sync::Arc<Kafka>> {
-    Kafka::start().map(std::sync::Arc::new)
+fn start() -> Result<Arc<Kafka>> {
+    Kafka::start().map(Arc::new)
 }
 
-fn case<F>(name: &str, kafka: fn() -> Result<std::sync::Arc<Kafka>>, body: F) -> Trial
+fn case<F>(name: &str, kafka: fn() -> Result<Arc<Kafka>>, body: F) -> Trial
 where
-    F: AsyncFnOnce(&str, &Path) -> Result<()> + Send + 'static,
+    F: AsyncFnOnce(&Kafka, &Path) -> Result<()> + Send + 'static,
 {
     crate::test(name, move || async move {
         let kafka = tokio::task::spawn_blocking(kafka).await??;
         let folder = tempfile::tempdir()?;
-        body(&kafka.bootstrap, folder.path()).await
+        body(&kafka, folder.path()).await
     })
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use superhero_sink::{Folder, FolderError};
@@ -9,39 +10,38 @@ use superhero_worker::{WorkerConfig, WorkerError};
 
 use super::setting::{PATIENCE, Producer, Setting, offsets};
 use crate::process::eventually;
+use crate::services::Kafka;
 
 pub async fn an_output_that_cannot_be_written_holds_the_partition_up_until_it_can(
-    bootstrap: &str,
+    kafka: &Kafka,
     folder: &Path,
 ) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 1).await?;
+    let setting = Setting::new(kafka, folder, 1).await?;
     let mut producer = Producer::new();
-    setting.produce(0, producer.events(0, 50)).await?;
-    setting.take_all().await?;
-    // Files cannot be made below a file, whoever tries; the same as a full disk to the worker.
-    let writing = setting.root().join(".superhero/writing");
     let worker = setting.start(setting.config());
-    setting.produce(0, producer.events(0, 1)).await?;
-    setting.published(51).await?;
-    std::fs::remove_dir(&writing).or_else(|_| std::fs::remove_dir_all(&writing))?;
-    std::fs::write(&writing, "in the way")?;
     setting.produce(0, producer.events(0, 50)).await?;
-    let lag = eventually("the worker has tried", PATIENCE, async || {
-        let fetched = setting.cluster.end_offsets(&setting.topic).await?[&0] == 101;
-        Ok(fetched && !worker.has_ended())
-    });
-    lag.await?;
-    ensure!(setting.raw(0)?.len() == 51, "rows were published without a place to write them");
-    std::fs::remove_file(&writing)?;
-    std::fs::create_dir(&writing)?;
-    setting.published(101).await?;
+    setting.published(50).await?;
+    // Nothing can be moved below a file, whoever tries; to the worker it is the same as a full disk.
+    let (writing, sealed) = (setting.root().join(".superhero/writing"), setting.root().join(".superhero/sealed"));
+    std::fs::remove_dir(&sealed)?;
+    std::fs::write(&sealed, "in the way")?;
+    setting.produce(0, producer.events(0, 50)).await?;
+    let is_empty = || Ok(std::fs::read_dir(&writing)?.next().is_none());
+    for attempt in 0..2 {
+        eventually(&format!("attempt {attempt} is written"), PATIENCE, async || Ok(!is_empty()?)).await?;
+        eventually(&format!("attempt {attempt} is thrown away"), PATIENCE, async || is_empty()).await?;
+    }
+    ensure!(setting.raw(0)?.len() == 50 && !worker.has_ended(), "the worker has gone on, or ended");
+    std::fs::remove_file(&sealed)?;
+    std::fs::create_dir(&sealed)?;
+    setting.published(100).await?;
     let summary = worker.stopped().await?;
-    ensure!((summary.records, summary.duplicates, summary.missing) == (51, 0, 0), "{summary:?}");
+    ensure!((summary.records, summary.duplicates, summary.missing) == (100, 0, 0), "{summary:?}");
     setting.check_complete().await
 }
 
-pub async fn a_folder_of_another_cluster_is_refused(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 1).await?;
+pub async fn a_folder_of_another_cluster_is_refused(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 1).await?;
     Folder::open(folder, "another-cluster-s-id--")?;
     let refused = setting.start(setting.config()).outcome().await?;
     ensure!(matches!(refused, Err(WorkerError::Folder(FolderError::OtherCluster { .. }))), "{refused:?}");
@@ -51,8 +51,8 @@ pub async fn a_folder_of_another_cluster_is_refused(bootstrap: &str, folder: &Pa
     Ok(())
 }
 
-pub async fn a_topic_that_was_made_again_is_refused(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 1).await?;
+pub async fn a_topic_that_was_made_again_is_refused(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 1).await?;
     setting.produce(0, Producer::new().events(0, 10)).await?;
     setting.take_all().await?;
     make_again(&setting).await?;
@@ -63,8 +63,8 @@ pub async fn a_topic_that_was_made_again_is_refused(bootstrap: &str, folder: &Pa
     Ok(())
 }
 
-pub async fn a_topic_that_is_made_again_meanwhile_ends_the_worker(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 1).await?;
+pub async fn a_topic_that_is_made_again_meanwhile_ends_the_worker(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 1).await?;
     setting.produce(0, Producer::new().events(0, 10)).await?;
     let worker = setting.start(setting.config());
     setting.published(10).await?;
@@ -89,8 +89,8 @@ async fn make_again(setting: &Setting) -> Result<()> {
     Ok(())
 }
 
-pub async fn records_that_the_broker_deleted_first_are_counted_as_lost(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 1).await?;
+pub async fn records_that_the_broker_deleted_first_are_counted_as_lost(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 1).await?;
     let mut producer = Producer::new();
     setting.produce(0, producer.events(0, 10)).await?;
     setting.take_all().await?;
@@ -103,11 +103,11 @@ pub async fn records_that_the_broker_deleted_first_are_counted_as_lost(bootstrap
     Ok(())
 }
 
-pub async fn a_batch_that_cannot_be_decoded_holds_up_its_partition_only(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 2).await?;
+pub async fn a_batch_that_cannot_be_decoded_holds_up_its_partition_only(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 2).await?;
     let mut producer = Producer::new();
     setting.produce(0, producer.events(0, 10)).await?;
-    produce_by_java(bootstrap, &setting.topic, "compression.type=lz4").await?;
+    produce_by_java(kafka, &setting.topic, "compression.type=lz4").await?;
     let hit: Vec<i32> = {
         let ends = setting.cluster.end_offsets(&setting.topic).await?;
         ends.into_iter()
@@ -128,12 +128,55 @@ pub async fn a_batch_that_cannot_be_decoded_holds_up_its_partition_only(bootstra
 }
 
 /// One record of Kafka's own producer.
-async fn produce_by_java(bootstrap: &str, topic: &str, property: &str) -> Result<()> {
+async fn produce_by_java(kafka: &Kafka, topic: &str, property: &str) -> Result<()> {
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services/kafka-tool");
     let mut command = Command::new(tool);
-    command.args(["org.apache.kafka.tools.ProducerPerformance", "--bootstrap-server", bootstrap, "--topic", topic]);
+    command.args([
+        "org.apache.kafka.tools.ProducerPerformance",
+        "--bootstrap-server",
+        &kafka.bootstrap,
+        "--topic",
+        topic,
+    ]);
     command.args(["--num-records", "1", "--record-size", "400", "--throughput", "-1", "--command-property", property]);
     let output = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output()).await??;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+pub async fn a_broker_that_stands_still_costs_no_record_and_doubles_none(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 4).await?;
+    let mut producer = Producer::new();
+    let mut config = setting.config();
+    config.sink.rotation.max_age = Duration::from_millis(50);
+    let workers = [setting.start(config.clone()), setting.start(config)];
+    let mut rows = 0;
+    for _ in 0..3 {
+        for _ in 0..5 {
+            for partition in 0..4 {
+                setting.produce(partition, producer.events(partition, 10)).await?;
+            }
+            rows += 40;
+        }
+        // It stops in the midst of commits, for as long as a request waits for its answer and longer.
+        setting.published(rows - 100).await?;
+        signal(kafka, "STOP")?;
+        for _ in 0..2 {
+            ensure!(setting.cluster.metadata().await.is_err(), "a broker that stands still has answered");
+        }
+        signal(kafka, "CONT")?;
+        setting.published(rows).await?;
+    }
+    let mut records = 0;
+    for worker in workers {
+        records += worker.stopped().await?.records;
+    }
+    ensure!(records as usize == rows, "{records} records counted, and {rows} rows");
+    setting.check_complete().await
+}
+
+fn signal(kafka: &Kafka, signal: &str) -> Result<()> {
+    let status = Command::new("kill").args([format!("-{signal}"), kafka.pid()?.to_string()]).status()?;
+    ensure!(status.success(), "kill -{signal} has failed");
     Ok(())
 }

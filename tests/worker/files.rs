@@ -9,12 +9,13 @@ use superhero_kafka::group::{Committer, GenerationId, OffsetToCommit};
 
 use super::setting::{Producer, Setting, dated, foreign, offsets};
 use crate::checker::{by_first_offset, files_below};
+use crate::services::Kafka;
 
 pub async fn every_record_stands_once_in_rotated_files_that_are_named_by_their_first_offset(
-    bootstrap: &str,
+    kafka: &Kafka,
     folder: &Path,
 ) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 2).await?;
+    let setting = Setting::new(kafka, folder, 2).await?;
     let mut producer = Producer::new();
     for partition in 0..2 {
         let mut records = producer.events(partition, 250);
@@ -41,8 +42,8 @@ pub async fn every_record_stands_once_in_rotated_files_that_are_named_by_their_f
     Ok(())
 }
 
-pub async fn a_restart_goes_on_without_a_gap_or_a_repetition(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 3).await?;
+pub async fn a_restart_goes_on_without_a_gap_or_a_repetition(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 3).await?;
     let mut producer = Producer::new();
     let mut taken = 0;
     for round in 1..=3 {
@@ -64,8 +65,8 @@ pub async fn a_restart_goes_on_without_a_gap_or_a_repetition(bootstrap: &str, fo
     setting.check_complete().await
 }
 
-pub async fn bad_records_are_kept_among_the_dead_letters(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 1).await?;
+pub async fn bad_records_are_kept_among_the_dead_letters(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 1).await?;
     let mut producer = Producer::new();
     let bad: [Option<&[u8]>; 5] =
         [Some(b"no json"), Some(b"\xff\xfe\n"), Some(b"{\"level\":\"INFO\"}"), None, Some(b"")];
@@ -99,8 +100,8 @@ pub async fn bad_records_are_kept_among_the_dead_letters(bootstrap: &str, folder
     Ok(())
 }
 
-pub async fn repetitions_are_left_out_across_restarts(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 1).await?;
+pub async fn repetitions_are_left_out_across_restarts(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 1).await?;
     let mut producer = Producer::new();
     let first = producer.events(0, 20);
     let again = first[15..].to_vec();
@@ -126,8 +127,8 @@ pub async fn repetitions_are_left_out_across_restarts(bootstrap: &str, folder: &
     Ok(())
 }
 
-pub async fn what_others_have_committed_is_where_reading_begins(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 1).await?;
+pub async fn what_others_have_committed_is_where_reading_begins(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 1).await?;
     setting.produce(0, Producer::new().events(0, 10)).await?;
     let committer = Committer::new(setting.kafka.clone(), setting.config().group.group_id);
     let partition = TopicPartition::new(&setting.topic, 0);
@@ -139,8 +140,8 @@ pub async fn what_others_have_committed_is_where_reading_begins(bootstrap: &str,
     Ok(())
 }
 
-pub async fn until_the_end_of_nothing_is_at_once(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 4).await?;
+pub async fn until_the_end_of_nothing_is_at_once(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 4).await?;
     let summary = setting.take_all().await?;
     ensure!(summary == superhero_worker::Summary::default(), "{summary:?}");
     Ok(())

@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 
 use super::setting::{PATIENCE, Producer, Setting};
 use crate::process::eventually;
+use crate::services::Kafka;
 
-pub async fn two_workers_share_and_the_one_that_stays_takes_over(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 4).await?;
+pub async fn two_workers_share_and_the_one_that_stays_takes_over(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 4).await?;
     let mut producer = Producer::new();
     let (one, other) = (setting.start(setting.config()), setting.start(setting.config()));
     let mut rows = 0;
@@ -34,8 +35,8 @@ pub async fn two_workers_share_and_the_one_that_stays_takes_over(bootstrap: &str
 }
 
 /// On folders of their own: what the killed one had committed and not published, it publishes when it returns.
-pub async fn a_killed_workers_partitions_are_taken_over(bootstrap: &str, folder: &Path) -> Result<()> {
-    let shared = Setting::new(bootstrap, &folder.join("shared"), 4).await?;
+pub async fn a_killed_workers_partitions_are_taken_over(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let shared = Setting::new(kafka, &folder.join("shared"), 4).await?;
     let mut producer = Producer::new();
     let mut rows = 0;
     let other = shared.start(shared.config());
@@ -80,8 +81,8 @@ pub async fn a_killed_workers_partitions_are_taken_over(bootstrap: &str, folder:
     Ok(())
 }
 
-pub async fn repetitions_are_left_out_across_a_rebalance(bootstrap: &str, folder: &Path) -> Result<()> {
-    let setting = Setting::new(bootstrap, folder, 2).await?;
+pub async fn repetitions_are_left_out_across_a_rebalance(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 2).await?;
     let mut producer = Producer::new();
     let one = setting.start(setting.config());
     let batches: Vec<_> = (0..2).map(|partition| producer.events(partition, 30)).collect();
@@ -101,9 +102,9 @@ pub async fn repetitions_are_left_out_across_a_rebalance(bootstrap: &str, folder
     Ok(())
 }
 
-pub async fn a_worker_waits_for_a_topic_that_is_made_later(bootstrap: &str, folder: &Path) -> Result<()> {
+pub async fn a_worker_waits_for_a_topic_that_is_made_later(kafka: &Kafka, folder: &Path) -> Result<()> {
     let topic = format!("later-{}", uuid::Uuid::new_v4());
-    let setting = Setting::without_topic(bootstrap, folder, &topic, 2).await?;
+    let setting = Setting::without_topic(kafka, folder, &topic, 2).await?;
     let worker = setting.start(setting.config());
     eventually("the worker has made its folder", PATIENCE, async || Ok(setting.root().exists())).await?;
     ensure!(!setting.cluster.topics().await?.contains_key(&topic), "to wait for a topic makes it");

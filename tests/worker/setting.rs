@@ -15,15 +15,19 @@ use superhero_kafka::{Cluster, KafkaConfig};
 use superhero_store::GameStore;
 use superhero_store::memory::Memory;
 use superhero_worker::{Summary, WorkerConfig, WorkerError};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::checker::{by_first_offset, lines};
 use crate::process::eventually;
+use crate::services::Kafka;
 
 /// Longer than a session, a rebalance and a pause together.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Short, so that a case can see one pass.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub struct Setting {
     pub topic: String,
@@ -37,7 +41,7 @@ pub struct Setting {
 /// A worker in this process; dropping it is a kill.
 pub struct Worker {
     stop: CancellationToken,
-    running: JoinSet<Result<Summary, WorkerError>>,
+    running: AbortOnDropHandle<Result<Summary, WorkerError>>,
 }
 
 /// Numbers its records as the transport does.
@@ -48,20 +52,21 @@ pub struct Producer {
 
 impl Setting {
     /// With a new topic.
-    pub async fn new(bootstrap: &str, output: &Path, partitions: i32) -> Result<Self> {
+    pub async fn new(kafka: &Kafka, output: &Path, partitions: i32) -> Result<Self> {
         let topic = format!("test-{}", Uuid::new_v4());
-        Self::of_topic(bootstrap, output, &topic, partitions).await
+        Self::of_topic(kafka, output, &topic, partitions).await
     }
 
     /// With a topic of that name, made if it is missing.
-    pub async fn of_topic(bootstrap: &str, output: &Path, topic: &str, partitions: i32) -> Result<Self> {
-        let setting = Self::without_topic(bootstrap, output, topic, partitions).await?;
+    pub async fn of_topic(kafka: &Kafka, output: &Path, topic: &str, partitions: i32) -> Result<Self> {
+        let setting = Self::without_topic(kafka, output, topic, partitions).await?;
         setting.make_topic().await?;
         Ok(setting)
     }
 
-    pub async fn without_topic(bootstrap: &str, output: &Path, topic: &str, partitions: i32) -> Result<Self> {
-        let kafka = KafkaConfig::new(bootstrap, "superhero-test")?;
+    pub async fn without_topic(kafka: &Kafka, output: &Path, topic: &str, partitions: i32) -> Result<Self> {
+        let mut kafka = KafkaConfig::new(&kafka.bootstrap, "superhero-test")?;
+        kafka.request_timeout = REQUEST_TIMEOUT;
         let cluster = Cluster::connect(&kafka, tokio::time::Instant::now() + PATIENCE).await?;
         let group = format!("group-{}", Uuid::new_v4());
         Ok(Self { topic: topic.to_owned(), partitions, cluster, kafka, group, output: output.to_owned() })
@@ -98,8 +103,7 @@ impl Setting {
 
     pub fn start_with<S: GameStore>(&self, config: WorkerConfig, store: S) -> Worker {
         let stop = CancellationToken::new();
-        let mut running = JoinSet::new();
-        running.spawn(superhero_worker::run(config, store, stop.clone()));
+        let running = AbortOnDropHandle::new(tokio::spawn(superhero_worker::run(config, store, stop.clone())));
         Worker { stop, running }
     }
 
@@ -164,15 +168,13 @@ impl Worker {
     }
 
     /// As [`Self::ended`], with the worker's own error.
-    pub async fn outcome(mut self) -> Result<Result<Summary, WorkerError>> {
-        let ended =
-            tokio::time::timeout(PATIENCE, self.running.join_next()).await.context("the worker does not end")?;
-        Ok(ended.context("it was started")??)
+    pub async fn outcome(self) -> Result<Result<Summary, WorkerError>> {
+        Ok(tokio::time::timeout(PATIENCE, self.running).await.context("the worker does not end")??)
     }
 
-    /// The end that must not have come.
+    /// Whether it has ended by itself.
     pub fn has_ended(&self) -> bool {
-        self.running.is_empty()
+        self.running.is_finished()
     }
 }
 

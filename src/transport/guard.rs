@@ -1,0 +1,286 @@
+//! Starting a transport, watching it, and ending it with a flush.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use superhero_event::Admission;
+use superhero_kafka::{ClientError, Cluster};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::Subscriber;
+use tracing_subscriber::Layer;
+use tracing_subscriber::registry::LookupSpan;
+use uuid::Uuid;
+
+use crate::batch::Producer;
+use crate::config::{KafkaPublisher, Publisher, RedisPublisher, TransportConfig};
+use crate::health::{Health, HealthCell};
+use crate::kafka::KafkaPublishing;
+use crate::lanes::Waiting;
+use crate::pump::{self, Publish};
+use crate::queue::{Counters, Queue};
+use crate::redis::{RedisConnection, RedisPublishing};
+
+/// A transport that takes events already and does not publish them yet, so that the log can begin before anything else.
+///
+/// ```no_run
+/// # async fn example(config: superhero_transport::TransportConfig) -> Result<(), Box<dyn std::error::Error>> {
+/// use tracing_subscriber::layer::SubscriberExt;
+///
+/// let transport = superhero_transport::Transport::new(config);
+/// let log = tracing_subscriber::registry().with(transport.layer());
+/// # drop(log);
+/// let guard = transport.start().await?;
+/// // … the process does its work …
+/// guard.close(std::time::Duration::from_secs(10)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Transport {
+    config: TransportConfig,
+    queue: Arc<Queue>,
+}
+
+impl Transport {
+    /// A transport with an empty queue.
+    pub fn new(config: TransportConfig) -> Self {
+        let queue = Arc::new(Queue::new(&config.queue));
+        Self { config, queue }
+    }
+
+    /// The layer that takes events, to be put into the process's subscriber, once. `None` for [`Publisher::Local`].
+    ///
+    /// It takes log calls of the target [`superhero_event::TARGET`] from INFO on that have a field `queue`, whatever the other layers do.
+    pub fn layer<S>(&self) -> Option<impl Layer<S> + Send + Sync + use<S>>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let name = match self.config.publisher {
+            Publisher::Local => return None,
+            Publisher::Kafka(_) => KafkaPublishing::NAME,
+            Publisher::Redis(_) => RedisPublishing::NAME,
+        };
+        Some(crate::layer::layer(self.queue.clone(), name))
+    }
+
+    /// Connects, and begins to publish. Missing topics are no failure: their events are kept until the topics are there.
+    ///
+    /// # Errors
+    /// [`StartError`] when Kafka or Redis cannot be reached within its own timeouts.
+    ///
+    /// # Cancellation
+    /// Safe; the events taken so far are lost with the transport.
+    pub async fn start(self) -> Result<Guard, StartError> {
+        let Self { config, queue } = self;
+        let (stop, stopped) = watch::channel(None);
+        let health = HealthCell::default();
+        let monitor = Monitor { queue: queue.clone(), health: health.clone() };
+        let mut task = JoinSet::new();
+        match config.publisher {
+            Publisher::Local => {}
+            Publisher::Kafka(kafka) => {
+                let cluster = connect(&kafka).await?;
+                task.spawn(async move {
+                    let producer = Producer::new(Uuid::new_v4());
+                    let mut publisher = KafkaPublishing::new(&queue, &cluster, &kafka, producer, health);
+                    pump::run(&mut publisher, &queue, config.linger, stopped).await
+                });
+            }
+            Publisher::Redis(redis) => {
+                let connection = open(&redis).await?;
+                task.spawn(async move {
+                    let mut publisher = RedisPublishing::new(&queue, connection, &redis, health);
+                    pump::run(&mut publisher, &queue, config.linger, stopped).await
+                });
+            }
+        }
+        Ok(Guard { monitor, stop, task })
+    }
+}
+
+async fn connect(kafka: &KafkaPublisher) -> Result<Cluster, StartError> {
+    let limit = kafka.cluster.connect_timeout + kafka.cluster.request_timeout;
+    // One attempt: whoever wants to wait for Kafka has done so before.
+    let connected = Cluster::connect(&kafka.cluster, Instant::now() + limit).await;
+    connected.map_err(|source| StartError::Kafka { servers: kafka.cluster.servers(), source })
+}
+
+async fn open(redis: &RedisPublisher) -> Result<RedisConnection, StartError> {
+    let opened = RedisConnection::open(redis).await;
+    opened.map_err(|error| StartError::Redis {
+        address: format!("{}:{}", redis.host, redis.port),
+        reason: error.to_string(),
+    })
+}
+
+/// A transport that publishes. [`close`](Self::close) it, last of all that emits events: dropping it gives up what is queued.
+#[derive(Debug)]
+pub struct Guard {
+    monitor: Monitor,
+    stop: watch::Sender<Option<Instant>>,
+    /// The one task that publishes; empty for [`Publisher::Local`].
+    task: JoinSet<Vec<Waiting>>,
+}
+
+impl Guard {
+    /// A handle that looks at the transport, for as long as anybody likes.
+    pub fn monitor(&self) -> Monitor {
+        self.monitor.clone()
+    }
+
+    /// What sessions await before they act.
+    pub fn admission(&self) -> Admission {
+        self.monitor.queue.admission().clone()
+    }
+
+    /// How many events went which way until now.
+    pub fn counters(&self) -> Counters {
+        self.monitor.counters()
+    }
+
+    /// Whether events get through.
+    ///
+    /// # Errors
+    /// What has been wrong for some seconds.
+    pub fn health(&self) -> Result<(), Health> {
+        self.monitor.health()
+    }
+
+    /// Sends what is queued, and ends. Events that come later are dropped and counted.
+    ///
+    /// # Errors
+    /// [`FlushError`] tells what was not acknowledged after `deadline`, by topic and partition. A batch that was on its way
+    /// then may have arrived nevertheless.
+    ///
+    /// # Cancellation
+    /// As dropping the guard: what is queued is given up.
+    pub async fn close(mut self, deadline: Duration) -> Result<Report, FlushError> {
+        let started = Instant::now();
+        self.stop.send_replace(Some(started + deadline));
+        let waiting = match self.task.join_next().await {
+            None => Vec::new(),
+            Some(Ok(waiting)) => waiting,
+            Some(Err(error)) => {
+                tracing::error!("the transport's task ended by itself: {error}");
+                self.monitor.queue.end();
+                Vec::new()
+            }
+        };
+        let counters = self.counters();
+        if counters.queued_events == 0 {
+            return Ok(Report { counters, lasted: started.elapsed() });
+        }
+        let undelivered =
+            waiting.into_iter().map(|Waiting { topic, partition, events }| Undelivered { topic, partition, events });
+        let undelivered = undelivered.collect();
+        Err(FlushError { undelivered, counters, deadline, reason: self.monitor.health.reason() })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.task.is_empty() {
+            let queued = self.counters().queued_events;
+            tracing::error!(queued, "the transport was dropped without a flush; what is queued is lost");
+            self.monitor.queue.end();
+        }
+    }
+}
+
+/// Looks at a transport. Cloned freely; it says the last it knew when the transport has ended.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    queue: Arc<Queue>,
+    health: HealthCell,
+}
+
+impl Monitor {
+    /// How many events went which way until now.
+    pub fn counters(&self) -> Counters {
+        self.queue.counters()
+    }
+
+    /// Whether events get through.
+    ///
+    /// # Errors
+    /// What has been wrong for some seconds, with the broker and the topic where they are known.
+    pub fn health(&self) -> Result<(), Health> {
+        self.health.check()
+    }
+}
+
+/// Why a transport does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The cluster does not answer.
+    #[error("cannot publish events to Kafka at {servers}")]
+    Kafka {
+        /// The addresses that were tried.
+        servers: String,
+        /// Why.
+        source: ClientError,
+    },
+    /// Redis does not answer.
+    #[error("cannot publish events to Redis at {address}: {reason}")]
+    Redis {
+        /// `host:port`.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A transport that has delivered everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// All events of its life; nothing is queued.
+    pub counters: Counters,
+    /// How long the flush took.
+    pub lasted: Duration,
+}
+
+/// What was not acknowledged at the end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct FlushError {
+    /// Every topic and partition with undelivered events. Their sum is `counters.queued_events`, unless the publishing task broke.
+    pub undelivered: Vec<Undelivered>,
+    /// All events of the transport's life.
+    pub counters: Counters,
+    /// The time that the flush had.
+    pub deadline: Duration,
+    /// What is wrong, if that is known.
+    pub reason: Option<String>,
+}
+
+/// The undelivered events of one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    /// The topic or channel.
+    pub topic: String,
+    /// The partition; `None` for a channel, and for a topic that does not exist.
+    pub partition: Option<i32>,
+    /// How many.
+    pub events: u64,
+}
+
+impl fmt::Display for FlushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { undelivered, counters, deadline, reason } = self;
+        write!(f, "{} events were not delivered within {} ms", counters.queued_events, deadline.as_millis())?;
+        for (Undelivered { topic, partition, events }, comma) in
+            undelivered.iter().zip([": "].into_iter().chain(std::iter::repeat(", ")))
+        {
+            match partition {
+                Some(partition) => write!(f, "{comma}{topic} partition {partition}: {events}")?,
+                None => write!(f, "{comma}{topic}: {events}")?,
+            }
+        }
+        match reason {
+            Some(reason) => write!(f, "; {reason}"),
+            None => Ok(()),
+        }
+    }
+}

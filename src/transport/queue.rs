@@ -1,0 +1,368 @@
+//! The queue between the log calls and the publisher: bounded in bytes, cheap for the caller.
+//!
+//! Events lie one behind the other in chunks of memory that go round between the two sides, so that an event costs a
+//! copy and no allocation. An event stays accounted for, in bytes and in number, until the publisher settles it.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use superhero_event::Admission;
+use tokio::sync::Notify;
+
+use crate::config::{QueueConfig, WhenFull};
+
+/// The memory of a chunk; a larger event gets one of its own.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Empty chunks that are kept; more would only keep memory after a burst.
+const SPARE_CHUNKS: usize = 8;
+
+/// What an event takes besides its own bytes: its frame here, and in a batch the two headers.
+const EVENT_OVERHEAD_BYTES: usize = 112;
+
+/// The largest event; Apache Kafka refuses larger batches unless it is told otherwise (`message.max.bytes`).
+pub(crate) const MAX_EVENT_BYTES: usize = 1024 * 1024 - 1024;
+
+/// What a session may say after it was admitted and before it asks again: eight events of half a KiB.
+const SESSION_OVERSHOOT_BYTES: usize = 8 * 512;
+
+/// Topics whose losses are told one by one; the last stands for all others.
+const MAX_TOLD_TOPICS: usize = 64;
+
+/// How many events went which way since the start. At every instant `emitted = acknowledged + dropped + queued_events`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Log calls that were events.
+    pub emitted: u64,
+    /// Events that Kafka or Redis has acknowledged.
+    pub acknowledged: u64,
+    /// Events that were given up: by [`WhenFull::Drop`], because the broker refuses a record for good (too large), or because they
+    /// came after the end of the transport.
+    pub dropped: u64,
+    /// Events that were sent again, once for each time.
+    pub retried: u64,
+    /// Events that wait or are on their way.
+    pub queued_events: u64,
+    /// Their memory.
+    pub queued_bytes: u64,
+}
+
+/// The parts of an event, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Event<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: &'a [u8],
+    /// Milliseconds since 1970, for the record.
+    pub(crate) timestamp_ms: i64,
+}
+
+impl Event<'_> {
+    /// What the event is accounted for with until it is settled.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.topic.len() + self.key.map_or(0, <[u8]>::len) + self.value.len() + EVENT_OVERHEAD_BYTES
+    }
+}
+
+/// Events one behind the other.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    bytes: Vec<u8>,
+    frames: Vec<Frame>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    topic_bytes: u32,
+    /// [`NO_KEY`] where there is none.
+    key_bytes: u32,
+    value_bytes: u32,
+    timestamp_ms: i64,
+}
+
+const NO_KEY: u32 = u32::MAX;
+
+impl Chunk {
+    fn has_room_for(&self, event: &Event<'_>) -> bool {
+        self.bytes.is_empty() || self.bytes.len() + event.held_bytes() <= CHUNK_BYTES
+    }
+
+    pub(crate) fn push(&mut self, event: &Event<'_>) {
+        // No event is larger than `MAX_EVENT_BYTES`, so lengths fit.
+        self.frames.push(Frame {
+            topic_bytes: event.topic.len() as u32,
+            key_bytes: event.key.map_or(NO_KEY, |key| key.len() as u32),
+            value_bytes: event.value.len() as u32,
+            timestamp_ms: event.timestamp_ms,
+        });
+        self.bytes.extend_from_slice(event.topic.as_bytes());
+        self.bytes.extend_from_slice(event.key.unwrap_or_default());
+        self.bytes.extend_from_slice(event.value);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub(crate) fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        let mut rest = self.bytes.as_slice();
+        self.frames.iter().map(move |frame| {
+            let mut take = |bytes: u32| {
+                let (taken, left) = rest.split_at(bytes as usize);
+                rest = left;
+                taken
+            };
+            let topic = std::str::from_utf8(take(frame.topic_bytes)).unwrap_or_default();
+            let key = (frame.key_bytes != NO_KEY).then(|| take(frame.key_bytes));
+            Event { topic, key, value: take(frame.value_bytes), timestamp_ms: frame.timestamp_ms }
+        })
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.frames.clear();
+    }
+}
+
+/// Whether the publisher looks by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// It polls by its linger; waking it would cost the caller more than everything else.
+    Polling,
+    /// It sleeps until it is woken.
+    Parked,
+}
+
+/// Events that were dropped since it was last told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    pub(crate) topic: String,
+    pub(crate) events: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    chunks: VecDeque<Chunk>,
+    spare: Vec<Chunk>,
+    counters: Counters,
+    reader: Reader,
+    /// Whether the admission is to be closed; the admission itself follows, see [`Queue::settle`].
+    held_back: bool,
+    /// Whether the transport has ended.
+    ended: bool,
+    untold: Vec<Dropped>,
+}
+
+/// The queue. Callers push, one publisher takes and settles.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    woken: Notify,
+    admission: Admission,
+    limits: Limits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limits {
+    /// Above it the admission closes.
+    close_above_bytes: u64,
+    /// Below it the admission opens again.
+    open_below_bytes: u64,
+    /// Above it events are dropped.
+    drop_above_bytes: u64,
+}
+
+impl Limits {
+    fn new(config: &QueueConfig) -> Self {
+        let capacity = config.capacity_bytes as u64;
+        match config.when_full {
+            WhenFull::Drop => {
+                Self { close_above_bytes: u64::MAX, open_below_bytes: u64::MAX, drop_above_bytes: capacity }
+            }
+            WhenFull::Block => {
+                let mark = capacity / 2;
+                let overshoot = (config.sessions as u64).saturating_mul(SESSION_OVERSHOOT_BYTES as u64);
+                Self {
+                    close_above_bytes: mark,
+                    open_below_bytes: capacity / 4,
+                    drop_above_bytes: mark.saturating_add(overshoot.max(capacity - mark)),
+                }
+            }
+        }
+    }
+}
+
+impl Queue {
+    pub(crate) fn new(config: &QueueConfig) -> Self {
+        Self {
+            state: Mutex::new(State {
+                chunks: VecDeque::new(),
+                spare: Vec::new(),
+                counters: Counters::default(),
+                reader: Reader::Parked,
+                held_back: false,
+                ended: false,
+                untold: Vec::new(),
+            }),
+            woken: Notify::new(),
+            admission: Admission::new(),
+            limits: Limits::new(config),
+        }
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.lock().counters
+    }
+
+    /// Takes an event, or counts it as dropped. Never waits for anything but the other callers' copying.
+    pub(crate) fn push(&self, event: &Event<'_>) {
+        let held = event.held_bytes() as u64;
+        let mut state = self.lock();
+        state.counters.emitted += 1;
+        let full = state.counters.queued_bytes + held > self.limits.drop_above_bytes;
+        if full || state.ended || event.held_bytes() > MAX_EVENT_BYTES {
+            state.counters.dropped += 1;
+            state.note_dropped(event.topic, 1);
+        } else {
+            state.counters.queued_events += 1;
+            state.counters.queued_bytes += held;
+            state.append(event);
+            if state.counters.queued_bytes > self.limits.close_above_bytes && !state.held_back {
+                state.held_back = true;
+                self.admission.close();
+            }
+        }
+        let parked = std::mem::replace(&mut state.reader, Reader::Polling) == Reader::Parked;
+        drop(state);
+        if parked {
+            self.woken.notify_one();
+        }
+    }
+
+    /// All that lies in the queue, in order, into `taken`.
+    pub(crate) fn take(&self, taken: &mut VecDeque<Chunk>) {
+        debug_assert!(taken.is_empty(), "the last take was worked off");
+        std::mem::swap(&mut self.lock().chunks, taken);
+    }
+
+    /// Gives a chunk that was worked off back.
+    pub(crate) fn recycle(&self, mut chunk: Chunk) {
+        chunk.clear();
+        if chunk.bytes.capacity() > 2 * CHUNK_BYTES {
+            return;
+        }
+        let mut state = self.lock();
+        if state.spare.len() < SPARE_CHUNKS {
+            state.spare.push(chunk);
+        }
+    }
+
+    /// Sleeps until an event comes, if there is none.
+    ///
+    /// # Cancellation
+    /// Safe: an event that comes meanwhile wakes the next call.
+    pub(crate) async fn park(&self) {
+        {
+            let mut state = self.lock();
+            if !state.chunks.is_empty() || !state.untold.is_empty() {
+                return;
+            }
+            state.reader = Reader::Parked;
+        }
+        self.woken.notified().await;
+    }
+
+    /// Events that are done with, one way or the other.
+    pub(crate) fn settle(&self, settled: Settled) {
+        let mut state = self.lock();
+        let counters = &mut state.counters;
+        counters.acknowledged += settled.acknowledged;
+        counters.dropped += settled.dropped;
+        counters.retried += settled.retried;
+        counters.queued_events -= settled.acknowledged + settled.dropped;
+        counters.queued_bytes -= settled.bytes;
+        if !state.held_back || state.counters.queued_bytes >= self.limits.open_below_bytes {
+            return;
+        }
+        state.held_back = false;
+        drop(state);
+        // Opening wakes thousands of sessions, so callers are not kept waiting for it. A caller that closes meanwhile
+        // is overruled by the opening, and put right here.
+        self.admission.open();
+        if self.lock().held_back {
+            self.admission.close();
+        }
+    }
+
+    /// What was dropped since the last time. `None` while there is nothing.
+    pub(crate) fn take_untold(&self) -> Vec<Dropped> {
+        std::mem::take(&mut self.lock().untold)
+    }
+
+    /// Gives back what could not be told yet.
+    pub(crate) fn put_back_untold(&self, dropped: Vec<Dropped>) {
+        let mut state = self.lock();
+        for Dropped { topic, events } in dropped {
+            state.note_dropped(&topic, events);
+        }
+    }
+
+    /// Whether the queue is below half of what it takes at all.
+    pub(crate) fn has_room_to_tell(&self) -> bool {
+        self.lock().counters.queued_bytes < self.limits.drop_above_bytes / 2
+    }
+
+    /// From now on events are dropped, and nobody is held back for them.
+    pub(crate) fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        state.held_back = false;
+        drop(state);
+        self.admission.open();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way: a poisoned state is a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the publisher has done with some events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) acknowledged: u64,
+    pub(crate) dropped: u64,
+    /// Sent again; these are not done with.
+    pub(crate) retried: u64,
+    /// The [held bytes](Event::held_bytes) of the acknowledged and the dropped.
+    pub(crate) bytes: u64,
+}
+
+impl State {
+    fn append(&mut self, event: &Event<'_>) {
+        match self.chunks.back_mut() {
+            Some(chunk) if chunk.has_room_for(event) => chunk.push(event),
+            _ => {
+                let mut chunk = self.spare.pop().unwrap_or_else(|| Chunk {
+                    bytes: Vec::with_capacity(CHUNK_BYTES),
+                    frames: Vec::with_capacity(CHUNK_BYTES / 256),
+                });
+                chunk.push(event);
+                self.chunks.push_back(chunk);
+            }
+        }
+    }
+
+    fn note_dropped(&mut self, topic: &str, events: u64) {
+        let known = self.untold.iter().position(|dropped| dropped.topic == topic);
+        let place = known.or_else(|| (self.untold.len() >= MAX_TOLD_TOPICS).then_some(MAX_TOLD_TOPICS - 1));
+        match place {
+            Some(place) => self.untold[place].events += events,
+            None => self.untold.push(Dropped { topic: topic.to_owned(), events }),
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! One record as one line of JSON, written by hand into a buffer that is used again for the next ones.
+//!
+//! This is the worker's hot path: what is the same for many records (the topic, the second of the timestamp) is turned
+//! into text once, and the value is copied as it stands.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+
+/// A record as the rows show it, borrowed from what was fetched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    /// Its offset in the partition.
+    pub(crate) offset: i64,
+    /// Its timestamp; milliseconds are kept.
+    pub(crate) timestamp: DateTime<Utc>,
+    /// Its key, as bytes.
+    pub(crate) key: Option<&'a [u8]>,
+    /// Who produced it as its how-manieth.
+    pub(crate) id: Option<RecordId<'a>>,
+    /// What it says.
+    pub(crate) value: Value<'a>,
+}
+
+/// The value of a record by what may be done with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    /// Valid JSON on a single line, which can stand in a row as it is.
+    Json(&'a [u8]),
+    /// Anything else.
+    Bytes(&'a [u8]),
+    /// A tombstone.
+    Absent,
+}
+
+/// The two headers of our own producers, as they were sent, and what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordId<'a> {
+    producer_text: &'a [u8],
+    sequence_text: &'a [u8],
+    /// The producer, new at each start of a transport.
+    pub(crate) producer: u128,
+    /// Counts from 0 without gaps for each producer and partition.
+    pub(crate) sequence: u64,
+}
+
+/// Who produced the record.
+pub(crate) const PRODUCER_HEADER: &str = "superhero-producer";
+/// Its number among those that the producer sent to the partition.
+pub(crate) const SEQUENCE_HEADER: &str = "superhero-sequence";
+
+/// Length of a producer id in hexadecimal digits.
+const PRODUCER_DIGITS: usize = 32;
+
+/// Tells records of our own producers, of which the next is mostly the same as the one before.
+#[derive(Debug, Default)]
+pub(crate) struct Producers {
+    latest: Option<([u8; PRODUCER_DIGITS], u128)>,
+}
+
+impl Producers {
+    /// Reads the headers' values; `None` for anything but the one spelling that our transport writes, since it is
+    /// then another's record.
+    pub(crate) fn identify<'a>(&mut self, producer: &'a [u8], sequence: &'a [u8]) -> Option<RecordId<'a>> {
+        let digits: &[u8; PRODUCER_DIGITS] = producer.try_into().ok()?;
+        let id = match self.latest {
+            Some((latest, id)) if latest == *digits => id,
+            _ => {
+                let id = parse_producer(digits)?;
+                self.latest = Some((*digits, id));
+                id
+            }
+        };
+        Some(RecordId {
+            // Both were found to be digits.
+            producer_text: producer,
+            sequence_text: sequence,
+            producer: id,
+            sequence: parse_sequence(sequence)?,
+        })
+    }
+}
+
+fn parse_producer(digits: &[u8; PRODUCER_DIGITS]) -> Option<u128> {
+    digits.iter().try_fold(0, |id: u128, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(id << 4 | u128::from(value))
+    })
+}
+
+/// Without sign, and without zeros in front.
+fn parse_sequence(digits: &[u8]) -> Option<u64> {
+    match digits {
+        [] | [b'0', _, ..] => None,
+        _ => digits.iter().try_fold(0, |number: u64, digit| {
+            let value = digit.checked_sub(b'0').filter(|value| *value < 10)?;
+            number.checked_mul(10)?.checked_add(value.into())
+        }),
+    }
+}
+
+/// Writes the rows of one partition, each appended to a buffer of the caller's, without a line feed.
+#[derive(Debug)]
+pub(crate) struct RowWriter {
+    /// `"topic":"…","partition":…,"offset":`
+    prefix: Vec<u8>,
+    /// `,"timestamp":"YYYY-MM-DDThh:mm:ss.` of `second`.
+    clock: Vec<u8>,
+    second: Option<i64>,
+}
+
+impl RowWriter {
+    /// For the records of one partition.
+    pub(crate) fn new(topic: &str, partition: i32) -> Self {
+        let mut prefix = b"\"topic\":".to_vec();
+        push_text(&mut prefix, topic);
+        prefix.extend_from_slice(format!(",\"partition\":{partition},\"offset\":").as_bytes());
+        Self { prefix, clock: Vec::new(), second: None }
+    }
+
+    /// The row of the raw archive.
+    pub(crate) fn raw(&mut self, out: &mut Vec<u8>, row: &Row<'_>) {
+        out.push(b'{');
+        self.fields(out, row);
+    }
+
+    /// The row of the dead letters: the raw one with the reason in front.
+    pub(crate) fn dead_letter(&mut self, out: &mut Vec<u8>, reason: &str, row: &Row<'_>) {
+        out.extend_from_slice(b"{\"reason\":");
+        push_text(out, reason);
+        out.push(b',');
+        self.fields(out, row);
+    }
+
+    fn fields(&mut self, out: &mut Vec<u8>, row: &Row<'_>) {
+        out.extend_from_slice(&self.prefix);
+        push_integer(out, row.offset);
+        self.timestamp(out, row.timestamp);
+        out.extend_from_slice(b",\"key\":");
+        match row.key.map(std::str::from_utf8) {
+            None => out.extend_from_slice(b"null"),
+            Some(Ok(text)) => push_text(out, text),
+            Some(Err(_)) => {
+                out.extend_from_slice(b"null,\"key_base64\":");
+                push_base64(out, row.key.unwrap_or_default());
+            }
+        }
+        match row.id {
+            None => out.extend_from_slice(b",\"id\":null,\"value\":"),
+            Some(id) => {
+                out.extend_from_slice(b",\"id\":\"");
+                out.extend_from_slice(id.producer_text);
+                out.push(b'-');
+                out.extend_from_slice(id.sequence_text);
+                out.extend_from_slice(b"\",\"value\":");
+            }
+        }
+        match row.value {
+            Value::Json(text) => out.extend_from_slice(text),
+            Value::Absent => out.extend_from_slice(b"null"),
+            Value::Bytes(bytes) => {
+                out.extend_from_slice(b"null,\"value_base64\":");
+                push_base64(out, bytes);
+            }
+        }
+        out.push(b'}');
+    }
+
+    fn timestamp(&mut self, out: &mut Vec<u8>, timestamp: DateTime<Utc>) {
+        let second = timestamp.timestamp();
+        if self.second != Some(second) {
+            self.second = Some(second);
+            self.clock.clear();
+            self.clock
+                .extend_from_slice(timestamp.format(",\"timestamp\":\"%Y-%m-%dT%H:%M:%S.").to_string().as_bytes());
+        }
+        out.extend_from_slice(&self.clock);
+        let millis = timestamp.timestamp_subsec_millis();
+        out.extend_from_slice(&[digit(millis / 100), digit(millis / 10), digit(millis), b'Z', b'"']);
+    }
+}
+
+/// Whether nothing in `text` ends a line; inside valid JSON only white space between tokens can.
+pub(crate) fn is_single_line(text: &[u8]) -> bool {
+    // Without a branch in the loop, the compiler looks at many bytes at once.
+    !text.iter().fold(false, |found, byte| found | (*byte == b'\n') | (*byte == b'\r'))
+}
+
+fn digit(number: u32) -> u8 {
+    b'0' + (number % 10) as u8
+}
+
+/// Appends a decimal number.
+fn push_integer(row: &mut Vec<u8>, number: i64) {
+    /// As many as u64::MAX has.
+    const DIGITS: usize = 20;
+    if number < 0 {
+        row.push(b'-');
+    }
+    let mut digits = [0_u8; DIGITS];
+    let mut first = DIGITS;
+    let mut rest = number.unsigned_abs();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    row.extend_from_slice(&digits[first..]);
+}
+
+/// Appends a JSON string.
+fn push_text(row: &mut Vec<u8>, text: &str) {
+    row.push(b'"');
+    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    if !text.bytes().fold(false, |found, byte| found | special(byte)) {
+        row.extend_from_slice(text.as_bytes());
+    } else {
+        for byte in text.bytes() {
+            match byte {
+                b'"' | b'\\' => row.extend_from_slice(&[b'\\', byte]),
+                b'\n' => row.extend_from_slice(b"\\n"),
+                b'\r' => row.extend_from_slice(b"\\r"),
+                b'\t' => row.extend_from_slice(b"\\t"),
+                0..0x20 => row.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+                _ => row.push(byte),
+            }
+        }
+    }
+    row.push(b'"');
+}
+
+fn push_base64(row: &mut Vec<u8>, bytes: &[u8]) {
+    row.push(b'"');
+    row.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+    row.push(b'"');
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    const PRODUCER: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+    fn at(millis: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(millis).unwrap()
+    }
+
+    fn row<'a>(key: Option<&'a [u8]>, id: Option<RecordId<'a>>, value: Value<'a>) -> Row<'a> {
+        Row { offset: 42, timestamp: at(1_795_371_321_101), key, id, value }
+    }
+
+    fn check(row: Row<'_>, expected: &str) {
+        let mut out = Vec::new();
+        RowWriter::new("lib.server.lobby", 3).raw(&mut out, &row);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_envelope_stands_in_its_row_byte_for_byte() {
+        check(
+            row(
+                Some(b"a-game"),
+                Producers::default().identify(PRODUCER, b"17"),
+                Value::Json(b"{ \"level\" :\"INFO\"}"),
+            ),
+            concat!(
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","key":"a-game","#,
+                r#""id":"0123456789abcdef0123456789abcdef-17","value":{ "level" :"INFO"}}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn what_is_not_text_stands_in_base64() {
+        check(
+            row(Some(b"\xff"), None, Value::Bytes(b"no json")),
+            concat!(
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
+                r#""key":null,"key_base64":"/w==","id":null,"value":null,"value_base64":"bm8ganNvbg=="}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn a_tombstone_has_neither_key_nor_value() {
+        check(
+            row(None, None, Value::Absent),
+            concat!(
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
+                r#""key":null,"id":null,"value":null}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn a_dead_letter_is_the_row_with_its_reason() {
+        let mut out = Vec::new();
+        RowWriter::new("t", 0).dead_letter(&mut out, "no \"level\"", &row(None, None, Value::Json(b"{}")));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            concat!(
+                r#"{"reason":"no \"level\"","topic":"t","partition":0,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
+                r#""key":null,"id":null,"value":{}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn headers_in_any_other_spelling_are_a_strangers() {
+        let mut producers = Producers::default();
+        let largest = u64::MAX.to_string();
+        for (sequence, expected) in [(&b"0"[..], 0), (b"17", 17), (largest.as_bytes(), u64::MAX)] {
+            let id = producers.identify(PRODUCER, sequence).unwrap();
+            assert_eq!((id.producer, id.sequence), (0x0123456789abcdef0123456789abcdef, expected));
+        }
+        let upper = PRODUCER.to_ascii_uppercase();
+        for (producer, sequence) in [
+            (&PRODUCER[1..], &b"1"[..]),
+            (&upper, b"1"),
+            (&[b'x'; 32], b"1"),
+            (PRODUCER, b""),
+            (PRODUCER, b"-1"),
+            (PRODUCER, b"+1"),
+            (PRODUCER, b"01"),
+            (PRODUCER, b"18446744073709551616"),
+            (PRODUCER, b"1 "),
+        ] {
+            assert_eq!(producers.identify(producer, sequence), None, "{}", String::from_utf8_lossy(sequence));
+        }
+    }
+
+    #[test]
+    fn line_ends_are_found_wherever_they_are() {
+        for place in 0..40 {
+            let mut text = [b' '; 40];
+            assert!(is_single_line(&text));
+            text[place] = if place % 2 == 0 { b'\n' } else { b'\r' };
+            assert!(!is_single_line(&text), "at {place}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn every_row_is_one_line_of_json_that_says_what_the_record_said(
+            topic in "\\PC*", partition in any::<i32>(), offset in any::<i64>(), key in any::<Option<String>>(),
+            millis in proptest::collection::vec(-62_000_000_000_000_i64..253_000_000_000_000, 1..4), text in any::<String>(),
+        ) {
+            let mut rows = RowWriter::new(&topic, partition);
+            let value = json!({"text": text}).to_string();
+            for millis in millis {
+                let mut line = Vec::new();
+                rows.raw(&mut line, &Row {
+                    offset, timestamp: at(millis), key: key.as_deref().map(str::as_bytes), id: None,
+                    value: Value::Json(value.as_bytes()),
+                });
+                prop_assert!(is_single_line(&line));
+                let found: Json = serde_json::from_slice(&line).unwrap();
+                let timestamp = DateTime::parse_from_rfc3339(found["timestamp"].as_str().unwrap()).unwrap();
+                prop_assert_eq!(timestamp.timestamp_millis(), millis);
+                prop_assert_eq!(&found["topic"], &json!(topic));
+                prop_assert_eq!(&found["partition"], &json!(partition));
+                prop_assert_eq!(&found["offset"], &json!(offset));
+                prop_assert_eq!(&found["key"], &json!(key));
+                prop_assert_eq!(&found["value"]["text"], &json!(text));
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Records into rows: each record with all its rows goes to the sink in one call.
+
+use std::time::Instant;
+
+use rskafka::record::RecordAndOffset;
+use superhero_event::table::Origin;
+use superhero_game::GameToken;
+use superhero_kafka::TopicPartition;
+use superhero_sink::{PartitionSink, Room, SinkError, Table, Verdict as Seen};
+use superhero_store::GameStore;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::fetch::Fetched;
+use crate::games::LastGame;
+use crate::handler::{self, Request, Verdict};
+use crate::partition::Phase;
+use crate::row::{PRODUCER_HEADER, Producers, Row, RowWriter, SEQUENCE_HEADER};
+use crate::summary::Summary;
+
+/// Why appending stopped before the end of what was fetched.
+pub(crate) enum Stop {
+    /// The segment is full.
+    Full,
+    /// The owner of the partition wants something.
+    Interrupted,
+    /// The disk.
+    Failed(SinkError),
+}
+
+/// What was fetched and is not yet appended.
+#[derive(Default)]
+pub(crate) struct Batch {
+    records: std::vec::IntoIter<RecordAndOffset>,
+    next: i64,
+}
+
+/// Appends the records of one partition.
+pub(crate) struct Writer {
+    partition: TopicPartition,
+    makes_tables: bool,
+    batch: Batch,
+    rows: RowWriter,
+    producers: Producers,
+    last_game: LastGame,
+    raw: Vec<u8>,
+    dead: Vec<u8>,
+    /// Of the segment that is being written.
+    tally: Summary,
+    /// Whose rows that segment holds.
+    games: Vec<GameToken>,
+}
+
+impl Writer {
+    pub(crate) fn new(partition: TopicPartition) -> Self {
+        Self {
+            makes_tables: handler::makes_tables(&partition.topic),
+            batch: Batch::default(),
+            rows: RowWriter::new(&partition.topic, partition.partition),
+            partition,
+            producers: Producers::default(),
+            last_game: LastGame::default(),
+            raw: Vec::new(),
+            dead: Vec::new(),
+            tally: Summary::default(),
+            games: Vec::new(),
+        }
+    }
+
+    /// Takes what was fetched; what was taken before must have been appended.
+    pub(crate) fn take(&mut self, fetched: Fetched) {
+        let Fetched { records, next, gone } = fetched;
+        self.tally.lost += gone.map_or(0, |gone| gone.end.abs_diff(gone.start));
+        self.batch = Batch { records: records.into_iter(), next };
+    }
+
+    /// Forgets what was fetched, and what was appended since the segment began.
+    pub(crate) fn start_over(&mut self) {
+        self.batch = Batch::default();
+        self.tally = Summary::default();
+        self.games.clear();
+    }
+
+    /// What the segment holds that is sealed now; a new one begins.
+    pub(crate) fn sealed(&mut self) -> (Summary, Vec<GameToken>) {
+        (std::mem::take(&mut self.tally), std::mem::take(&mut self.games))
+    }
+
+    /// Appends what was taken, as far as it goes.
+    ///
+    /// Waits only for the store, and no longer than until the owner wants something.
+    pub(crate) async fn append<S: GameStore>(
+        &mut self,
+        sink: &mut PartitionSink,
+        store: &S,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> Result<(), Stop> {
+        let now = Instant::now();
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut told = Told::default();
+        let mut outcome = Ok(());
+        for record in batch.records.by_ref() {
+            let (value, request) = handler::read(self.makes_tables, record.record.value.as_deref());
+            let verdict = match request {
+                Request::Archive => Verdict::NotTheHost,
+                Request::DeadLetter(reason) => Verdict::DeadLetter(reason),
+                Request::Game(cleaning) => {
+                    let interrupted = phase.wait_for(|phase| *phase != Phase::Hold);
+                    let judged = self.last_game.judge(store, &self.partition, record.offset, cleaning);
+                    tokio::select! {
+                        biased;
+                        _ = interrupted => {
+                            // Whoever reads on meets the record again.
+                            outcome = Err(Stop::Interrupted);
+                            break;
+                        }
+                        verdict = judged => verdict,
+                    }
+                }
+            };
+            // From here on nothing is awaited: what counts as seen is appended.
+            let headers = &record.record.headers;
+            let id = headers
+                .get(PRODUCER_HEADER)
+                .zip(headers.get(SEQUENCE_HEADER))
+                .and_then(|(producer, sequence)| self.producers.identify(producer, sequence));
+            let row = Row {
+                offset: record.offset,
+                timestamp: record.record.timestamp,
+                key: record.record.key.as_deref(),
+                id,
+                value,
+            };
+            let seen = id.map_or(Seen::New, |id| sink.seen(id.producer, id.sequence));
+            let appended = match seen {
+                Seen::Duplicate => {
+                    told.duplicates += 1;
+                    sink.append(row.offset, row.timestamp.date_naive(), &[], now)
+                }
+                Seen::New => self.append_record(sink, &row, verdict, now, &mut told),
+                Seen::Gap { missing } => {
+                    told.gap(row.offset, missing);
+                    self.append_record(sink, &row, verdict, now, &mut told)
+                }
+            };
+            match appended {
+                Ok(Room::Left) => {}
+                Ok(Room::Full) => {
+                    outcome = Err(Stop::Full);
+                    break;
+                }
+                Err(error) => {
+                    outcome = Err(Stop::Failed(error));
+                    break;
+                }
+            }
+        }
+        self.tally.duplicates += told.duplicates;
+        self.tally.missing += told.missing;
+        self.tally.dead_letters += told.dead_letters;
+        told.tell(&self.partition);
+        let all_appended = matches!(outcome, Ok(()) | Err(Stop::Full)) && batch.records.len() == 0;
+        if all_appended {
+            sink.advance_to(batch.next, now);
+        }
+        self.batch = batch;
+        outcome
+    }
+
+    fn append_record(
+        &mut self,
+        sink: &mut PartitionSink,
+        row: &Row<'_>,
+        verdict: Verdict,
+        now: Instant,
+        told: &mut Told,
+    ) -> Result<Room, SinkError> {
+        self.raw.clear();
+        self.rows.raw(&mut self.raw, row);
+        let date = row.timestamp.date_naive();
+        self.tally.records += 1;
+        match verdict {
+            Verdict::NotTheHost => {
+                self.tally.rows += 1;
+                sink.append(row.offset, date, &[(Table::Raw, &self.raw)], now)
+            }
+            Verdict::DeadLetter(reason) => {
+                self.dead.clear();
+                self.rows.dead_letter(&mut self.dead, &reason, row);
+                told.dead_letter(row.offset, reason);
+                self.tally.rows += 2;
+                sink.append(row.offset, date, &[(Table::Raw, &self.raw), (Table::Dead, &self.dead)], now)
+            }
+            Verdict::Tables(tables) => {
+                let TopicPartition { topic, partition } = &self.partition;
+                let origin = Origin { topic, partition: *partition, offset: row.offset };
+                let (meta, podium) = (tables.meta(origin), tables.podium(origin));
+                let mut rows = vec![(Table::Raw, self.raw.as_slice())];
+                rows.extend(meta.iter().map(|row| (Table::GameMeta, row.as_slice())));
+                rows.extend(podium.iter().map(|row| (Table::GamePodium, row.as_slice())));
+                self.tally.games += 1;
+                self.tally.rows += rows.len() as u64;
+                self.games.push(tables.game);
+                sink.append(row.offset, date, &rows, now)
+            }
+        }
+    }
+}
+
+/// What is odd about a batch, told once for all of its records.
+#[derive(Default)]
+struct Told {
+    duplicates: u64,
+    missing: u64,
+    gaps: u64,
+    first_gap: Option<i64>,
+    dead_letters: u64,
+    first_dead_letter: Option<(i64, String)>,
+}
+
+impl Told {
+    fn gap(&mut self, offset: i64, missing: u64) {
+        self.first_gap.get_or_insert(offset);
+        self.gaps += 1;
+        self.missing = self.missing.saturating_add(missing);
+    }
+
+    fn dead_letter(&mut self, offset: i64, reason: String) {
+        self.first_dead_letter.get_or_insert((offset, reason));
+        self.dead_letters += 1;
+    }
+
+    fn tell(&self, partition: &TopicPartition) {
+        let Self { duplicates, missing, gaps, first_gap, dead_letters, first_dead_letter } = self;
+        if *duplicates > 0 {
+            info!(%partition, duplicates, "records that had been seen before were left out");
+        }
+        if let Some(offset) = first_gap {
+            warn!(%partition, offset, gaps, missing, "producers have numbered records that did not come; the first gap is before this offset");
+        }
+        if let Some((offset, reason)) = first_dead_letter {
+            warn!(%partition, offset, dead_letters, reason, "records are kept among the dead letters; the first at this offset");
+        }
+    }
+}
