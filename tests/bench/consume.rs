@@ -15,14 +15,14 @@ use superhero_worker::WorkerConfig;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::cpu;
+
 const PARTITIONS: i32 = 4;
 const ENVELOPE_BYTES: usize = 515;
 /// As many as the transport puts into a batch of its default size.
 const RECORDS_PER_BATCH: usize = 400;
 /// Attacks of one game, which share a key.
 const ATTACKS_PER_GAME: usize = 25;
-/// `/proc` counts CPU time in ticks of 10 ms.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Microseconds of CPU time per record.
 #[derive(Clone, Copy, Debug)]
@@ -53,23 +53,23 @@ async fn ours(kafka: KafkaConfig, topic: &str, folder: &std::path::Path, records
     config.group.group_id = topic.to_owned();
     config.sink.compression = superhero_sink::Compression::None;
     config.until_end = true;
-    let (cpu, start) = (cpu_s("self")?, Instant::now());
+    let (cpu, start) = (cpu::own_seconds()?, Instant::now());
     let summary = superhero_worker::run(config, Memory::new(), CancellationToken::new()).await?;
-    let (spent, lasted) = (cpu_s("self")? - cpu, start.elapsed());
+    let (spent, lasted) = (cpu::own_seconds()? - cpu, start.elapsed());
     ensure!(summary.records == records as u64 && summary.dead_letters == 0, "{records} records, and {summary}");
     Ok((spent * 1e6 / records as f64, records as f64 / lasted.as_secs_f64()))
 }
 
 fn kcat(bootstrap: &str, topic: &str, folder: &std::path::Path, records: usize) -> Result<f64> {
     let path = folder.join("kcat");
-    let before = cpu_s("children")?;
+    let before = cpu::children_seconds()?;
     let status = Command::new("kcat")
         .args(["-C", "-J", "-q", "-e", "-o", "beginning", "-b", bootstrap, "-t", topic])
         .stdin(Stdio::null())
         .stdout(std::fs::File::create(&path)?)
         .status()
         .context("starting kcat")?;
-    let spent = cpu_s("children")? - before;
+    let spent = cpu::children_seconds()? - before;
     ensure!(status.success(), "kcat ended with {status}");
     let lines = std::fs::read(&path)?.iter().filter(|byte| **byte == b'\n').count();
     ensure!(lines == records, "kcat wrote {lines} lines for {records} records");
@@ -133,14 +133,4 @@ fn envelope(game: Uuid, sequence: usize, now: chrono::DateTime<chrono::Utc>) -> 
     };
     let plain = encode("");
     encode(&"m".repeat(ENVELOPE_BYTES.saturating_sub(plain.len())))
-}
-
-/// CPU time of this process or of its ended children, in seconds.
-fn cpu_s(whose: &str) -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The fields after the name in parentheses: utime and stime are the 12th and 13th, cutime and cstime follow.
-    let fields: Vec<&str> = stat.rsplit_once(')').context("/proc/self/stat")?.1.split_whitespace().collect();
-    let first = if whose == "self" { 11 } else { 13 };
-    let ticks = fields[first].parse::<f64>()? + fields[first + 1].parse::<f64>()?;
-    Ok(ticks / TICKS_PER_SECOND)
 }

@@ -9,6 +9,8 @@ use superhero_kafka::{Cluster, KafkaConfig};
 use superhero_transport::{KafkaPublisher, Publisher, Transport, TransportConfig};
 use tracing_subscriber::layer::SubscriberExt;
 
+use crate::cpu;
+
 const TOPIC: &str = "bench.produce";
 const KCAT_TOPIC: &str = "bench.produce.kcat";
 const PARTITIONS: i32 = 4;
@@ -17,8 +19,6 @@ const EVENT_BYTES: usize = 250;
 const CALLS_PER_ADMISSION: usize = 16;
 /// Games, whose tokens are the keys.
 const GAMES: usize = 64;
-/// `/proc` counts CPU time in ticks of 10 ms.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Microseconds of CPU time per event.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ async fn ours(config: KafkaConfig, events: usize) -> Result<(f64, f64)> {
     let admission = guard.admission();
     let keys = games();
     let task = task();
-    let (cpu, start) = (cpu_s("self")?, Instant::now());
+    let (cpu, start) = (cpu::own_seconds()?, Instant::now());
     for first in (0..events).step_by(CALLS_PER_ADMISSION) {
         admission.admit().await;
         tracing::dispatcher::with_default(&log, || {
@@ -75,7 +75,7 @@ async fn ours(config: KafkaConfig, events: usize) -> Result<(f64, f64)> {
         });
     }
     let report = guard.close(Duration::from_secs(60)).await.context("closing the transport")?;
-    let (spent, lasted) = (cpu_s("self")? - cpu, start.elapsed());
+    let (spent, lasted) = (cpu::own_seconds()? - cpu, start.elapsed());
     if report.counters.acknowledged != events as u64 {
         bail!("{events} events, and {:?}", report.counters);
     }
@@ -112,7 +112,7 @@ fn kcat(bootstrap: &str, events: usize, flags: &[&str], prefix: impl Fn(usize) -
         writeln!(file, "{}{event:0>EVENT_BYTES$}", prefix(event))?;
     }
     file.into_inner()?.sync_all()?;
-    let before = cpu_s("children")?;
+    let before = cpu::children_seconds()?;
     let status = Command::new("kcat")
         .args(["-P", "-b", bootstrap, "-t", KCAT_TOPIC, "-X", "acks=all", "-l"])
         .args(flags)
@@ -123,15 +123,5 @@ fn kcat(bootstrap: &str, events: usize, flags: &[&str], prefix: impl Fn(usize) -
     if !status.success() {
         bail!("kcat ended with {status}");
     }
-    Ok((cpu_s("children")? - before) * 1e6 / events as f64)
-}
-
-/// CPU time of this process or of its ended children, in seconds.
-fn cpu_s(whose: &str) -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The fields after the name in parentheses: utime and stime are the 12th and 13th, cutime and cstime follow.
-    let fields: Vec<&str> = stat.rsplit_once(')').context("/proc/self/stat")?.1.split_whitespace().collect();
-    let first = if whose == "self" { 11 } else { 13 };
-    let ticks = fields[first].parse::<f64>()? + fields[first + 1].parse::<f64>()?;
-    Ok(ticks / TICKS_PER_SECOND)
+    Ok((cpu::children_seconds()? - before) * 1e6 / events as f64)
 }

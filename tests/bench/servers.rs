@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::cpu;
 use crate::process::{Process, binary};
 use crate::services::Redis;
 
@@ -15,8 +16,6 @@ const BOTS: usize = 2_000;
 const IDLE: usize = 4_000;
 /// Handshakes at one time.
 const CONNECTING: usize = 64;
-/// `/proc` counts CPU time in ticks of 10 ms.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What the load came to.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +40,7 @@ pub async fn load(redis: &Redis) -> Result<Load> {
     let start = Instant::now();
     let printed = Process::spawn("players", command)?.succeed().await?;
     let seconds = start.elapsed().as_secs_f64();
-    let (cpu_seconds, peak_mib) = (server.cpu_seconds()?, server.status_kib("VmHWM")? / 1024.0);
+    let (cpu_seconds, peak_mib) = (cpu::seconds_of(server.pid()?)?, server.status_kib("VmHWM")? / 1024.0);
     server.stop().await?;
     let counted = |what: &str| -> Result<u64> {
         let before = printed.split(what).next().context("the players' summary")?;
@@ -100,12 +99,6 @@ async fn ask(address: &str, path: &str, request: String, field: &str) -> Result<
 }
 
 impl Process {
-    fn cpu_seconds(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
-        let fields: Vec<&str> = stat.rsplit_once(')').context("a process's stat")?.1.split_whitespace().collect();
-        Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / TICKS_PER_SECOND)
-    }
-
     fn status_kib(&self, name: &str) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
