@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, ValueEnum};
 use superhero_event::topic;
 use superhero_kafka::group::{Assignor, GroupConfig, GroupError};
@@ -67,10 +68,10 @@ struct WorkerArguments {
     /// Give a game's keys in Redis an expiry (--redis-expiry) once its rows are published
     ///
     /// The variable WORKER_ROUTINE means the same where CLEAN_ROUTINE is not set.
-    #[arg(long, env = "CLEAN_ROUTINE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, env = "CLEAN_ROUTINE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     clean_routine: Option<bool>,
 
-    #[arg(long, env = "WORKER_ROUTINE", value_name = "BOOL", hide = true)]
+    #[arg(long, env = "WORKER_ROUTINE", value_name = "BOOL", hide = true, value_parser = BoolishValueParser::new())]
     worker_routine: Option<bool>,
 }
 

@@ -15,7 +15,7 @@ mod python;
 mod readme;
 mod services;
 mod store;
-// mod transport;
+mod transport;
 mod trials;
 mod worker;
 
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         python::tests(),
         readme::tests(),
         store::tests(),
-        // transport::tests(),
+        transport::tests(),
         trials::tests(),
         worker::tests(),
     ];

@@ -2,7 +2,7 @@
 //!
 //! A binary's `main` flattens the groups it needs into its own [`clap::Parser`], and hands the rest to [`run`]:
 //!
-//! ```ignore
+//! ```text
 //! fn main() -> std::process::ExitCode {
 //!     superhero_service::run(|arguments: Arguments, stop| async move { … })
 //! }
