@@ -312,7 +312,8 @@ async fn redis_publishes() -> Result<()> {
             let message = tokio::time::timeout(DEADLINE, messages.recv()).await.context("no message")??;
             let text: String = message.value.convert()?;
             let envelope: serde_json::Value = serde_json::from_str(&text)?;
-            ensure!(envelope["task"] == number.to_string(), "{envelope} in place of {number}");
+            let task = envelope["task"].as_str().and_then(|task| task.parse().ok());
+            ensure!(task == Some(number), "{envelope} in place of {number}");
             ensure!(envelope["name"] == format!("redis.{channel}"), "{envelope}");
         }
     }

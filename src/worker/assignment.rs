@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
+use crate::fetch::let_allocator_keep_answers;
 use crate::partition::{End, Ended, Holding, PartitionError, PartitionTask, Phase, Shared, blocking};
 use crate::prepare::{NotPrepared, Prepared, Wanted, prepare};
 use crate::summary::Totals;
@@ -102,6 +103,7 @@ pub(crate) async fn run<S: GameStore>(
     let opened = folder.clone();
     let left_behind = blocking(move || partitions_with_sealed(&opened)).await?;
     let left_behind = left_behind.iter().map(|id| TopicPartition::new(id.topic(), id.partition())).collect();
+    let_allocator_keep_answers();
     let member = Member::join(config.group.clone(), config.kafka.clone())?;
     let root = folder.root().display();
     info!(folder = %root, group = config.group.group_id, topics = ?config.group.topics, "the worker starts");

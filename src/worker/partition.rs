@@ -137,8 +137,6 @@ pub(crate) struct PartitionTask<S> {
     finishing: bool,
     reached: bool,
     progress: bool,
-    /// Nothing has been written in this generation.
-    recovering: bool,
     /// The store did not answer in time: whoever comes next cleans what the metadata still names.
     uncleaned: bool,
     topic_checked: Instant,
@@ -167,7 +165,6 @@ impl<S: GameStore> PartitionTask<S> {
             finishing: false,
             reached: false,
             progress: false,
-            recovering: true,
             uncleaned: false,
             topic_checked: Instant::now(),
             backoff: Backoff::default(),
@@ -185,6 +182,12 @@ impl<S: GameStore> PartitionTask<S> {
     }
 
     async fn steps(&mut self) -> Result<End, PartitionError> {
+        let named = recover::named_here(&self.shared.folder, &self.joined.metadata)?;
+        // What was undecided is ours to count only if it was committed, whoever publishes it.
+        let writer = self.shared.folder.writer();
+        let committed =
+            |sealed: &mut Sealed| named.iter().any(|known| known.writer == writer && known.next == sealed.next);
+        self.holding_mut().sealed.take_if(|sealed| !committed(sealed));
         let joined = self.joined.clone();
         let mut step = self
             .on_disk(move |sink| {
@@ -355,8 +358,6 @@ impl<S: GameStore> PartitionTask<S> {
 
     /// Counts what is published by now, and cleans its games.
     async fn settle(&mut self, step: &Step) {
-        let recovering = self.recovering;
-        self.recovering &= matches!(step, Step::Retry(_));
         let holding = self.holding_mut();
         if holding.sink.is_undecided() || matches!(step, Step::Retry(_) | Step::Commit(_)) {
             return;
@@ -364,8 +365,7 @@ impl<S: GameStore> PartitionTask<S> {
         let Some(Sealed { next, tally, games }) = holding.sealed.take() else { return };
         let published = holding.sink.published_next().is_some_and(|published| published >= next);
         // A commit without rows publishes nothing; it is accepted when there is something to write again.
-        let accepted = matches!(step, Step::Write | Step::Idle) && !recovering;
-        if published || accepted {
+        if published || matches!(step, Step::Write | Step::Idle) {
             self.progress |= tally != Summary::default();
             self.shared.totals.add(tally);
             self.clean(games).await;

@@ -14,7 +14,7 @@ pub(crate) fn publish_named_here(folder: &Folder, source: &TopicPartition, metad
 }
 
 /// The segments of this folder that a commit's metadata names.
-fn named_here(folder: &Folder, metadata: &str) -> Result<Vec<NamedSegment>, SinkError> {
+pub(crate) fn named_here(folder: &Folder, metadata: &str) -> Result<Vec<NamedSegment>, SinkError> {
     let named = match decode(metadata)? {
         Decoded::Ours(metadata) => metadata.named,
         Decoded::Foreign => Vec::new(),

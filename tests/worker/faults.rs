@@ -147,31 +147,34 @@ async fn produce_by_java(kafka: &Kafka, topic: &str, property: &str) -> Result<(
 pub async fn a_broker_that_stands_still_costs_no_record_and_doubles_none(kafka: &Kafka, folder: &Path) -> Result<()> {
     let setting = Setting::new(kafka, folder, 4).await?;
     let mut producer = Producer::new();
-    let mut config = setting.config();
-    config.sink.rotation.max_age = Duration::from_millis(50);
-    let workers = [setting.start(config.clone()), setting.start(config)];
-    let mut rows = 0;
-    for _ in 0..3 {
-        for _ in 0..5 {
-            for partition in 0..4 {
-                setting.produce(partition, producer.events(partition, 10)).await?;
+    let (mut rows, mut records) = (0, 0);
+    // With the short session the partitions are lost meanwhile; with the long one, commits are sent again.
+    for (session, rounds) in [(Duration::from_secs(2), 1), (Duration::from_secs(60), 2)] {
+        let mut config = setting.config();
+        config.sink.rotation.max_age = Duration::from_millis(50);
+        config.group.session_timeout = session;
+        let workers = [setting.start(config.clone()), setting.start(config)];
+        for _ in 0..rounds {
+            for _ in 0..5 {
+                for partition in 0..4 {
+                    setting.produce(partition, producer.events(partition, 10)).await?;
+                }
+                rows += 40;
             }
-            rows += 40;
+            setting.published(rows - 100).await?;
+            signal(kafka, "STOP")?;
+            for _ in 0..3 {
+                ensure!(setting.cluster.metadata().await.is_err(), "a broker that stands still has answered");
+            }
+            signal(kafka, "CONT")?;
+            setting.published(rows).await?;
         }
-        // It stops in the midst of commits, for as long as a request waits for its answer and longer.
-        setting.published(rows - 100).await?;
-        signal(kafka, "STOP")?;
-        for _ in 0..2 {
-            ensure!(setting.cluster.metadata().await.is_err(), "a broker that stands still has answered");
+        for worker in workers {
+            records += worker.stopped().await?.records as usize;
         }
-        signal(kafka, "CONT")?;
-        setting.published(rows).await?;
     }
-    let mut records = 0;
-    for worker in workers {
-        records += worker.stopped().await?.records;
-    }
-    ensure!(records as usize == rows, "{records} records counted, and {rows} rows");
+    // What a worker loses sight of before it knows that it is committed, nobody counts; nothing is counted twice.
+    ensure!(records <= rows, "{records} records counted, and {rows} rows");
     setting.check_complete().await
 }
 
