@@ -131,7 +131,11 @@ async fn check(kafka: &Kafka, topic: &str, count: usize) -> Result<()> {
             let number = record.task.context("a number")?;
             ensure!(record.id.1 == sequence as u64, "{partition}: sequence {} is the {sequence}th", record.id.1);
             ensure!(record.key == game(number), "{number} has the key {}", record.key);
-            ensure!(partition_for_key(Some(record.key.as_bytes()), PARTITIONS, &mut 0) == partition, "{} in {partition}", record.key);
+            ensure!(
+                partition_for_key(Some(record.key.as_bytes()), PARTITIONS, &mut 0) == partition,
+                "{} in {partition}",
+                record.key
+            );
             ensure!(last.insert(record.key.clone(), number).is_none_or(|last| last < number), "{number} is too late");
             ensure!(record.envelope["name"] == format!("kafka.{topic}"), "{}", record.envelope);
             ensure!(record.envelope["log_message"] == "Attack Completed", "{}", record.envelope);
@@ -212,10 +216,8 @@ async fn broker_gone() -> Result<()> {
     let topic = topic(&kafka, "transport.broker_gone").await?;
     let emitting = Emitting::start(to_kafka(&kafka)?).await?;
     emitting.emit(&topic, 0..EVENTS);
-    eventually("they are acknowledged", DEADLINE, async || {
-        Ok(emitting.guard.counters().acknowledged == EVENTS as u64)
-    })
-    .await?;
+    eventually("they are acknowledged", DEADLINE, async || Ok(emitting.guard.counters().acknowledged == EVENTS as u64))
+        .await?;
     signal(&kafka, "KILL").await?;
     emitting.emit(&topic, EVENTS..3 * EVENTS);
     eventually("the transport is unwell", DEADLINE, async || Ok(emitting.guard.health().is_err())).await?;
@@ -264,7 +266,8 @@ async fn drops() -> Result<()> {
     let counters = emitting.guard.close(DEADLINE).await?.counters;
     ensure!(counters.emitted == counters.acknowledged + counters.dropped, "{counters:?}");
     let found: Vec<_> = read(&kafka, name).await?.into_values().flatten().collect();
-    let notice = found.iter().find(|record| record.task.is_none()).context("nothing in the stream tells of the drop")?;
+    let notice =
+        found.iter().find(|record| record.task.is_none()).context("nothing in the stream tells of the drop")?;
     ensure!(notice.envelope.to_string().contains(&dropped.to_string()), "{dropped} were dropped: {}", notice.envelope);
     Ok(())
 }
