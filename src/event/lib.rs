@@ -29,6 +29,14 @@ pub mod topic {
     pub const ALL: [&str; 3] = [CLIENT, LOBBY, GAME];
 }
 
+/// The headers of an event's record, by which a reader sees loss as well as repetition.
+pub mod header {
+    /// Who sent it, in 32 hexadecimal digits: new at each start of a transport.
+    pub const PRODUCER: &str = "superhero-producer";
+    /// Its number among those that the producer sent to the partition, in decimal digits, from 0 without gaps.
+    pub const SEQUENCE: &str = "superhero-sequence";
+}
+
 /// The `log_message` of each event, see the specification's table.
 pub mod message {
     /// A player got a seat and a hero.

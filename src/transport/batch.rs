@@ -7,14 +7,10 @@ use std::io::Write;
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
+use superhero_event::header;
 use uuid::Uuid;
 
 use crate::queue::Event;
-
-/// The header that names the producer, 32 hexadecimal digits.
-pub(crate) const PRODUCER_HEADER: &str = "superhero-producer";
-/// The header that counts the producer's records in a partition, in decimal digits.
-pub(crate) const SEQUENCE_HEADER: &str = "superhero-sequence";
 
 /// Everything before the first record.
 const BATCH_HEADER_BYTES: usize = 61;
@@ -86,7 +82,7 @@ impl Producer {
         let mut headers = Vec::new();
         put_varint(&mut headers, 2);
         let id = id.simple().to_string();
-        for text in [PRODUCER_HEADER, &id, SEQUENCE_HEADER] {
+        for text in [header::PRODUCER, &id, header::SEQUENCE] {
             put_varint(&mut headers, text.len() as i64);
             headers.extend_from_slice(text.as_bytes());
         }
@@ -366,8 +362,8 @@ pub(crate) mod tests {
                 timestamp_ms: record.timestamp,
                 key: record.key.as_ref().map(|key| key.to_vec()),
                 value: record.value.as_ref().unwrap().to_vec(),
-                producer: text(record, PRODUCER_HEADER),
-                sequence: text(record, SEQUENCE_HEADER).parse().unwrap(),
+                producer: text(record, header::PRODUCER),
+                sequence: text(record, header::SEQUENCE).parse().unwrap(),
             }
         });
         records.collect()

@@ -44,11 +44,6 @@ pub(crate) struct RecordId<'a> {
     pub(crate) sequence: u64,
 }
 
-/// Who produced the record.
-pub(crate) const PRODUCER_HEADER: &str = "superhero-producer";
-/// Its number among those that the producer sent to the partition.
-pub(crate) const SEQUENCE_HEADER: &str = "superhero-sequence";
-
 /// Length of a producer id in hexadecimal digits.
 const PRODUCER_DIGITS: usize = 32;
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use rskafka::record::RecordAndOffset;
+use superhero_event::header;
 use superhero_event::table::Origin;
 use superhero_game::GameToken;
 use superhero_kafka::TopicPartition;
@@ -15,7 +16,7 @@ use crate::fetch::Fetched;
 use crate::games::LastGame;
 use crate::handler::{self, Request, Verdict};
 use crate::partition::Phase;
-use crate::row::{PRODUCER_HEADER, Producers, Row, RowWriter, SEQUENCE_HEADER};
+use crate::row::{Producers, Row, RowWriter};
 use crate::summary::Summary;
 
 /// Why appending stopped before the end of what was fetched.
@@ -121,8 +122,8 @@ impl Writer {
             // From here on nothing is awaited: what counts as seen is appended.
             let headers = &record.record.headers;
             let id = headers
-                .get(PRODUCER_HEADER)
-                .zip(headers.get(SEQUENCE_HEADER))
+                .get(header::PRODUCER)
+                .zip(headers.get(header::SEQUENCE))
                 .and_then(|(producer, sequence)| self.producers.identify(producer, sequence));
             let row = Row {
                 offset: record.offset,
