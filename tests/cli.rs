@@ -49,11 +49,13 @@ async fn refused(name: &str, command: Command, code: i32, words: &[&str]) -> Res
 
 async fn explains_itself() -> Result<()> {
     for name in BINARIES {
-        for flag in ["--help", "--version"] {
+        for (flag, says) in
+            [("--help", format!("Usage: {name} ")), ("--version", format!("{name} {}", env!("CARGO_PKG_VERSION")))]
+        {
             let mut command = binary(name);
             command.arg(flag);
             let printed = Process::spawn(name, command)?.succeed().await?;
-            ensure!(printed.contains(name) || printed.contains("Usage"), "{name} {flag} printed:\n{printed}");
+            ensure!(printed.contains(&says), "{name} {flag} does not say {says:?}; it printed:\n{printed}");
         }
     }
     Ok(())

@@ -9,6 +9,7 @@
 mod consume;
 mod cpu;
 mod log_call;
+// The integration tests' own; the measurements need only a part of each.
 #[allow(dead_code)]
 #[path = "../process.rs"]
 mod process;
