@@ -1,7 +1,7 @@
 //! Kafka: client set-up, readiness, topics, partitioner, and group membership.
 //!
 //! ```text
-//! wire ◀── metadata ◀── client (rskafka) ◀── readiness
+//! wire ◀── metadata ◀── client (rskafka) ◀── readiness, lag
 //!   ▲                                          │
 //!   └────── group (membership, commits) ◀──────┘
 //! ```
@@ -14,6 +14,7 @@
 mod backoff;
 mod client;
 mod config;
+mod lag;
 mod metadata;
 mod partitioner;
 mod topic;
@@ -24,6 +25,7 @@ pub mod wire;
 
 pub use client::{ClientError, Cluster, within};
 pub use config::{ConfigError, KafkaConfig, parse_bootstrap_servers};
+pub use lag::{Lag, LagError, LagMeter, PartitionLag};
 pub use metadata::{Broker, Metadata, MetadataError, PartitionMetadata, TopicMetadata};
 pub use partitioner::{murmur2, partition_for_key};
 pub use topic::{TopicPartition, check_topic_name};

@@ -79,12 +79,14 @@ impl Transport {
         let health = HealthCell::default();
         let monitor = Monitor { queue: queue.clone(), health: health.clone() };
         let mut task = JoinSet::new();
+        let mut producer = None;
         match config.publisher {
             Publisher::Local => {}
             Publisher::Kafka(kafka) => {
                 let cluster = connect(&kafka).await?;
+                let id = *producer.insert(Uuid::new_v4());
                 task.spawn(async move {
-                    let producer = Producer::new(Uuid::new_v4());
+                    let producer = Producer::new(id);
                     let mut publisher = KafkaPublishing::new(&queue, &cluster, &kafka, producer, health);
                     pump::run(&mut publisher, &queue, config.linger, stopped).await
                 });
@@ -97,7 +99,7 @@ impl Transport {
                 });
             }
         }
-        Ok(Guard { monitor, stop, task })
+        Ok(Guard { monitor, producer, stop, task })
     }
 }
 
@@ -120,6 +122,7 @@ async fn open(redis: &RedisPublisher) -> Result<RedisConnection, StartError> {
 #[derive(Debug)]
 pub struct Guard {
     monitor: Monitor,
+    producer: Option<Uuid>,
     stop: watch::Sender<Option<Instant>>,
     /// The one task that publishes; empty for [`Publisher::Local`].
     task: JoinSet<Vec<Waiting>>,
@@ -129,6 +132,11 @@ impl Guard {
     /// A handle that looks at the transport, for as long as anybody likes.
     pub fn monitor(&self) -> Monitor {
         self.monitor.clone()
+    }
+
+    /// What its records carry as [`header::PRODUCER`](superhero_event::header::PRODUCER); none where it is not Kafka that they go to.
+    pub fn producer(&self) -> Option<Uuid> {
+        self.producer
     }
 
     /// What sessions await before they act.
