@@ -9,9 +9,12 @@
 //! ```
 //!
 //! Each setting is a flag with an environment variable; an environment variable that is set to nothing counts as not set.
+//! Where a binary asks for it, a setting can be a word too: `players=10` is `--players 10`.
 
 mod exit;
+mod files;
 mod kafka;
+mod keys;
 mod logging;
 mod redis;
 mod run;
@@ -19,9 +22,10 @@ mod unit;
 mod wait;
 
 pub use exit::{Failure, Kind};
+pub use files::max_open_files;
 pub use kafka::KafkaArguments;
 pub use logging::{LogArguments, LogError, LogFormat, LogGuard, LogLevel};
 pub use redis::{RedisArguments, Secret};
-pub use run::run;
+pub use run::{run, run_with_words};
 pub use unit::seconds;
 pub use wait::WaitArguments;

@@ -1,15 +1,17 @@
 //! The frame of every `main`: parse, start the runtime, run until done or stopped, say why it ended.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Command, Parser};
+use clap::{Arg, Command, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Failure, Kind};
+use crate::keys::{settings, words_to_flags};
+use crate::{Failure, Kind, files};
 
 /// Runs a process: `body` gets the arguments and the token that SIGTERM or SIGINT cancels. A second signal ends it at once, with
 /// exit code 130.
@@ -19,10 +21,42 @@ where
     B: FnOnce(A, CancellationToken) -> F,
     F: Future<Output = Result<(), Failure>>,
 {
+    run_words(body, Words::Literal)
+}
+
+/// As [`run`], of a command line whose settings may be words: `name=value` means `--name value`. A setting that is wrong is
+/// answered with the list of those that there are.
+pub fn run_with_words<A, B, F>(body: B) -> ExitCode
+where
+    A: Parser,
+    B: FnOnce(A, CancellationToken) -> F,
+    F: Future<Output = Result<(), Failure>>,
+{
+    run_words(body, Words::Settings)
+}
+
+/// What a word `name=value` is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Words {
+    Literal,
+    Settings,
+}
+
+fn run_words<A, B, F>(body: B, words: Words) -> ExitCode
+where
+    A: Parser,
+    B: FnOnce(A, CancellationToken) -> F,
+    F: Future<Output = Result<(), Failure>>,
+{
     let command = without_empty_environment(A::command());
     let name = command.get_name().to_owned();
-    let arguments = command.clone().try_get_matches().and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
-    let arguments = match arguments {
+    let mut line: Vec<OsString> = std::env::args_os().collect();
+    if words == Words::Settings {
+        line = words_to_flags(&command, line);
+    }
+    let parsed =
+        command.clone().try_get_matches_from(&line).and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
             // A terminal that was closed leaves nobody to tell.
@@ -30,9 +64,14 @@ where
             if let Some(variable) = variable_behind(&error, &command) {
                 eprintln!("The value comes from the environment variable {variable}, or from that flag.");
             }
+            let settings = settings(&command, &line);
+            if words == Words::Settings && error.use_stderr() && !settings.is_empty() {
+                eprintln!("The settings are {}, each as name=value or as --name value.", settings.join(", "));
+            }
             return if error.use_stderr() { Kind::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
+    files::raise_limit();
     match drive(body, arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -82,10 +121,15 @@ async fn stop_on_signal(stop: CancellationToken) -> Failure {
 fn variable_behind(error: &clap::Error, command: &Command) -> Option<String> {
     let ContextValue::String(about) = error.get(ContextKind::InvalidArg)? else { return None };
     let flag = about.split(' ').next()?.strip_prefix("--")?;
-    let commands = std::iter::once(command).chain(command.get_subcommands());
-    let argument = commands.flat_map(Command::get_arguments).find(|argument| argument.get_long() == Some(flag))?;
+    let argument = argument_of(command, flag)?;
     let variable = argument.get_env()?;
     std::env::var_os(variable).map(|_| variable.to_string_lossy().into_owned())
+}
+
+/// The first argument of that flag, of the command or of those below it.
+fn argument_of<'a>(command: &'a Command, flag: &str) -> Option<&'a Arg> {
+    let own = command.get_arguments().find(|argument| argument.get_long() == Some(flag));
+    own.or_else(|| command.get_subcommands().find_map(|subcommand| argument_of(subcommand, flag)))
 }
 
 /// Compose files and shells pass variables on that are set to nothing; such a one is not a value.
