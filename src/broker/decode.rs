@@ -1,0 +1,308 @@
+//! Requests from the wire, without trust.
+//!
+//! kafka-protocol allocates for as many entries as an array claims to have before it reads the first, so that a request of ten
+//! bytes could take gigabytes. It reads through [`Checked`] here, which sees every number on its way:
+//!
+//! * A length in compact form that is larger than all that is left is refused. No other number of that form is ever so large:
+//!   the tags that are known are small.
+//! * A length as an int32 cannot be told from any other int32. One that is larger than all that is left is replaced by a
+//!   negative one, which ends the decoding if it was a length. If it was not, the request is decoded once more without that, and
+//!   all its lengths are known to be good.
+//!
+//! What is left is that an entry may be larger in memory than on the wire, some hundred times in the worst case. That is address
+//! space which is never touched, and the size of a request bounds it; Produce, which may be large, has its lengths checked
+//! against the size of an entry beforehand.
+
+use bytes::{Buf, Bytes, TryGetError};
+use kafka_protocol::messages::{ApiKey, RequestHeader};
+use kafka_protocol::protocol::Decodable;
+use kafka_protocol::protocol::buf::ByteBuf;
+use thiserror::Error;
+
+/// The key, the version and the correlation id.
+pub(crate) const MIN_REQUEST_BYTES: usize = 8;
+
+/// Why a request is not understood. The connection has to be closed: what an answer would look like is not known.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum DecodeError {
+    #[error("a request of {bytes} bytes, and its header alone has {MIN_REQUEST_BYTES} or more")]
+    Short { bytes: usize },
+    #[error("API key {key}, which this broker does not serve")]
+    Key { key: i16 },
+    #[error("{api:?} version {version}, and this broker serves {lowest} to {highest}")]
+    Version { api: ApiKey, version: i16, lowest: i16, highest: i16 },
+    #[error("the header of {api:?} version {version} cannot be read: {reason}")]
+    Header { api: ApiKey, version: i16, reason: String },
+    #[error("{api:?} version {version} cannot be read: {reason}")]
+    Body { api: ApiKey, version: i16, reason: String },
+    #[error("{api:?} version {version} has {bytes} bytes more than it should")]
+    Rest { api: ApiKey, version: i16, bytes: usize },
+}
+
+/// Reads the header of a request, and leaves its body in `frame`.
+pub(crate) fn header(frame: &mut Bytes) -> Result<(ApiKey, RequestHeader), DecodeError> {
+    if frame.len() < MIN_REQUEST_BYTES {
+        return Err(DecodeError::Short { bytes: frame.len() });
+    }
+    let mut start = &frame[..];
+    let (key, version) = (start.get_i16(), start.get_i16());
+    let api = ApiKey::try_from(key).map_err(|()| DecodeError::Key { key })?;
+    let header = checked(frame, api.request_header_version(version));
+    Ok((api, header.map_err(|reason| DecodeError::Header { api, version, reason })?))
+}
+
+/// Reads the body of a request, all of it.
+pub(crate) fn body<R: Decodable>(api: ApiKey, version: i16, mut body: Bytes) -> Result<R, DecodeError> {
+    if api == ApiKey::Produce && !produce_lengths_are_good(&body, version) {
+        return Err(DecodeError::Body {
+            api,
+            version,
+            reason: "an array claims more entries than there is room for".into(),
+        });
+    }
+    let request = checked(&mut body, version).map_err(|reason| DecodeError::Body { api, version, reason })?;
+    match body.len() {
+        0 => Ok(request),
+        bytes => Err(DecodeError::Rest { api, version, bytes }),
+    }
+}
+
+fn checked<R: Decodable>(from: &mut Bytes, version: i16) -> Result<R, String> {
+    let mut checked = Checked { rest: from.clone(), replaced: false };
+    let decoded = R::decode(&mut checked, version).map_err(|error| format!("{error:#}").trim_end().to_owned())?;
+    if !checked.replaced {
+        *from = checked.rest;
+        return Ok(decoded);
+    }
+    R::decode(from, version).map_err(|error| format!("{error:#}"))
+}
+
+/// Bytes that look at the numbers which are read from them.
+struct Checked {
+    rest: Bytes,
+    /// Whether an int32 was replaced.
+    replaced: bool,
+}
+
+impl Buf for Checked {
+    fn remaining(&self) -> usize {
+        self.rest.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.rest.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.rest.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, length: usize) -> Bytes {
+        self.rest.copy_to_bytes(length)
+    }
+
+    fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
+        let value = self.rest.try_get_i32()?;
+        if value > 0 && value as usize > self.rest.len() {
+            self.replaced = true;
+            return Ok(i32::MIN);
+        }
+        Ok(value)
+    }
+
+    fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
+        let first = self.rest.try_get_u8()?;
+        if first & 0x80 != 0 {
+            // The first byte of a compact number, or a later one, which makes a smaller number of the rest. Nothing is
+            // remembered from byte to byte, so that nothing can be misled.
+            let mut value = usize::from(first & 0x7f);
+            for (at, byte) in self.rest.iter().take(4).enumerate() {
+                value |= usize::from(byte & 0x7f) << (7 * (at + 1));
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            // A length in compact form is one more than what it tells.
+            if value > self.rest.len() + 1 {
+                return Err(TryGetError { requested: value, available: self.rest.len() });
+            }
+        }
+        Ok(first)
+    }
+}
+
+impl ByteBuf for Checked {
+    fn peek_bytes(&mut self, range: std::ops::Range<usize>) -> Bytes {
+        self.rest.slice(range)
+    }
+
+    fn get_bytes(&mut self, size: usize) -> Bytes {
+        self.rest.split_to(size)
+    }
+}
+
+/// Whether the arrays of a Produce have room for their entries; the versions that are served have no compact form.
+fn produce_lengths_are_good(mut body: &[u8], version: i16) -> bool {
+    /// A name and an array, both empty.
+    const TOPIC_BYTES: usize = 6;
+    /// An index and the length of what is none.
+    const PARTITION_BYTES: usize = 8;
+    /// The acknowledgements and the timeout.
+    const SETTINGS_BYTES: usize = 6;
+
+    fn skip(body: &mut &[u8], length: i64) -> Option<()> {
+        *body = body.get(usize::try_from(length.max(0)).ok()?..)?;
+        Some(())
+    }
+    fn count(body: &mut &[u8], entry_bytes: usize) -> Option<i32> {
+        let count = body.try_get_i32().ok()?;
+        (count.max(0) as usize <= body.len() / entry_bytes).then_some(count)
+    }
+    let mut walk = || {
+        if version >= 3 {
+            let transactional_id = body.try_get_i16().ok()?;
+            skip(&mut body, transactional_id.into())?;
+        }
+        skip(&mut body, SETTINGS_BYTES as i64)?;
+        for _ in 0..count(&mut body, TOPIC_BYTES)? {
+            let name = body.try_get_i16().ok()?;
+            skip(&mut body, name.into())?;
+            for _ in 0..count(&mut body, PARTITION_BYTES)? {
+                body.try_get_i32().ok()?;
+                let records = body.try_get_i32().ok()?;
+                skip(&mut body, records.into())?;
+            }
+        }
+        Some(())
+    };
+    walk().is_some()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bytes::{BufMut, BytesMut};
+    use kafka_protocol::messages::create_topics_request::CreatableTopic;
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    use kafka_protocol::messages::{CreateTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest, TopicName};
+    use kafka_protocol::protocol::{Encodable, StrBytes};
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+    use crate::api;
+
+    fn name(name: &'static str) -> TopicName {
+        TopicName(StrBytes::from_static_str(name))
+    }
+
+    fn fetch() -> FetchRequest {
+        // Numbers that are larger than the request, where lengths could be as well.
+        let partition = FetchPartition::default().with_fetch_offset(7).with_partition_max_bytes(i32::MAX);
+        let topic = FetchTopic::default().with_topic(name("topic")).with_partitions(vec![partition.clone(), partition]);
+        FetchRequest::default().with_max_wait_ms(30_000).with_max_bytes(i32::MAX).with_topics(vec![topic])
+    }
+
+    fn produce() -> ProduceRequest {
+        let partition = PartitionProduceData::default().with_records(Some(Bytes::from_static(&[7; 300])));
+        let topic = TopicProduceData::default().with_name(name("topic")).with_partition_data(vec![partition]);
+        ProduceRequest::default().with_timeout_ms(30_000).with_topic_data(vec![topic.clone(), topic])
+    }
+
+    fn create() -> CreateTopicsRequest {
+        let topic = CreatableTopic::default().with_name(name("topic")).with_num_partitions(3);
+        CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![topic])
+    }
+
+    fn encoded(request: &impl Encodable, version: i16) -> Bytes {
+        let mut out = BytesMut::new();
+        request.encode(&mut out, version).unwrap();
+        out.freeze()
+    }
+
+    /// A whole request, of an API that is served.
+    fn framed(key: i16, version: i16, body: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_i16(key);
+        out.put_i16(version);
+        out.put_i32(1);
+        out.put_i16(-1);
+        if ApiKey::try_from(key).is_ok_and(|api| api.request_header_version(version) == 2) {
+            out.put_u8(0);
+        }
+        out.put_slice(body);
+        out.freeze()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for version in api::fetch::VERSIONS {
+            assert_eq!(body(ApiKey::Fetch, version, encoded(&fetch(), version)), Ok(fetch()));
+        }
+        for version in 3..=8 {
+            assert_eq!(body(ApiKey::Produce, version, encoded(&produce(), version)), Ok(produce()));
+        }
+        for version in 2..=7 {
+            assert_eq!(body(ApiKey::CreateTopics, version, encoded(&create(), version)), Ok(create()));
+        }
+        let all = MetadataRequest::default().with_topics(None);
+        assert_eq!(body(ApiKey::Metadata, 12, encoded(&all, 12)), Ok(all));
+    }
+
+    #[test]
+    fn a_request_that_ends_early_or_late_is_refused() {
+        let whole = encoded(&fetch(), 12);
+        for length in 0..whole.len() {
+            assert!(body::<FetchRequest>(ApiKey::Fetch, 12, whole.slice(..length)).is_err(), "{length} bytes");
+        }
+        let longer: Bytes = [&whole[..], b"x"].concat().into();
+        let rest = DecodeError::Rest { api: ApiKey::Fetch, version: 12, bytes: 1 };
+        assert_eq!(body::<FetchRequest>(ApiKey::Fetch, 12, longer), Err(rest));
+    }
+
+    /// Any request, in any version that is told: random bytes, or a good request that was changed. What claims more than there is
+    /// has to be refused before it is allocated, or this test would end for want of memory.
+    fn request() -> impl Strategy<Value = Bytes> {
+        let served: Vec<_> = api::served().iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+        let api = proptest::sample::select(served);
+        let key = api.prop_flat_map(|(key, lowest, highest)| (Just(key), lowest..=highest));
+        let huge: Vec<&[u8]> = vec![
+            b"\x7f\xff\xff\xff",
+            b"\xff\xff\xff\xff\x0f",
+            b"\x00\x00\x01\x00",
+            b"\xff\xff\xff\xff",
+            b"\x80\x01",
+            b"\x80\x00\x00\x00",
+            b"\x7f\xff",
+        ];
+        let random = (key, proptest::collection::vec(any::<u8>(), 0..60), proptest::sample::select(huge.clone()))
+            .prop_map(|((key, version), mut body, huge)| {
+                body.extend_from_slice(huge);
+                framed(key, version, &body)
+            });
+        let good = prop_oneof![
+            (4..=12i16).prop_map(|version| framed(1, version, &encoded(&fetch(), version))),
+            (3..=8i16).prop_map(|version| framed(0, version, &encoded(&produce(), version))),
+            (2..=7i16).prop_map(|version| framed(19, version, &encoded(&create(), version))),
+        ];
+        let changed = (good, any::<Index>(), proptest::sample::select(huge)).prop_map(|(good, at, huge)| {
+            let mut bytes = good.to_vec();
+            // Not the key and the version.
+            let at = 4 + at.index(bytes.len() - 4);
+            let end = bytes.len().min(at + huge.len());
+            bytes[at..end].copy_from_slice(&huge[..end - at]);
+            bytes.into()
+        });
+        prop_oneof![random, changed, proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn no_request_takes_more_than_it_brings(request in request()) {
+            let _ = api::decode(request);
+        }
+    }
+}
