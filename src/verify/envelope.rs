@@ -1,0 +1,127 @@
+//! What a raw row's event asks for beside its row, as the worker judges it: nothing, tables, or a dead letter.
+
+use superhero_event::{Cleaning, Envelope, Level, message, topic};
+use superhero_game::parse_timestamp;
+
+/// What has to be known of the event in a raw row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// When it was logged, in microseconds from 1970; none if it is no event.
+    pub(crate) logged_at_micros: Option<i64>,
+    pub(crate) kind: Kind,
+}
+
+/// What it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing but its row.
+    Plain,
+    /// The same; but a game has one more participant.
+    HeroSelected,
+    /// A game is over for a participant; the host's event makes the tables.
+    Cleaning(Cleaning),
+    /// It cannot be understood: a dead letter.
+    Bad,
+}
+
+/// Whether the events of a topic make the tables.
+pub(crate) fn makes_tables(name: &str) -> bool {
+    name == topic::LOBBY
+}
+
+/// Reads a record's value.
+pub(crate) fn read(value: Option<&[u8]>, makes_tables: bool) -> Event {
+    match value.and_then(glance) {
+        Some((_, log_message)) if makes_tables && log_message == message::CLEANING => read_whole(value, makes_tables),
+        Some((logged_at_micros, log_message)) => {
+            let selected = makes_tables && log_message == message::HERO_SELECTED;
+            let kind = if selected { Kind::HeroSelected } else { Kind::Plain };
+            Event { logged_at_micros: Some(logged_at_micros), kind }
+        }
+        None => read_whole(value, makes_tables),
+    }
+}
+
+/// As [`read`], but takes the envelope apart whatever it looks like.
+pub(crate) fn read_whole(value: Option<&[u8]>, makes_tables: bool) -> Event {
+    let text = value.and_then(|value| std::str::from_utf8(value).ok());
+    let Some(envelope) = text.and_then(|text| Envelope::parse(text.as_bytes()).ok()) else {
+        return Event { logged_at_micros: None, kind: Kind::Bad };
+    };
+    let kind = match envelope.cleaning() {
+        _ if !makes_tables => Kind::Plain,
+        Ok(Some(cleaning)) => Kind::Cleaning(cleaning),
+        Ok(None) if envelope.log_message == message::HERO_SELECTED => Kind::HeroSelected,
+        Ok(None) => Kind::Plain,
+        Err(_) => Kind::Bad,
+    };
+    Event { logged_at_micros: Some(envelope.timestamp.timestamp_micros()), kind }
+}
+
+/// Reads the head of an envelope as the transport writes it, of JSON that is known to be valid: whoever takes every row's envelope
+/// apart to learn two things of it spends half of the time on that. Returns when it was logged, and the `log_message`.
+fn glance(value: &[u8]) -> Option<(i64, &str)> {
+    let json = std::str::from_utf8(value).ok()?;
+    let (level, rest) = text(json.strip_prefix(r#"{"level":""#)?)?;
+    let (timestamp, rest) = text(rest.strip_prefix(r#","timestamp":""#)?)?;
+    let (_, rest) = text(rest.strip_prefix(r#","name":""#)?)?;
+    let (log_message, rest) = text(rest.strip_prefix(r#","log_message":""#)?)?;
+    let is_whole = rest == "}" || rest.starts_with(r#","task":"#);
+    let is_ours = is_whole && Level::ALL.iter().any(|known| known.as_str() == level);
+    Some((parse_timestamp(timestamp)?.timestamp_micros(), log_message)).filter(|_| is_ours)
+}
+
+/// Splits behind the quote that ends a text without escapes.
+fn text(json: &str) -> Option<(&str, &str)> {
+    let end = json.bytes().position(|byte| byte == b'"' || byte == b'\\')?;
+    let rest = json[end..].strip_prefix('"')?;
+    Some((&json[..end], rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = r#"{"level":"INFO","timestamp":"2026-11-22T18:15:21.101031","name":"kafka.lib.server.lobby","log_message":"Game Finished","task":"{}"}"#;
+    const MICROS: i64 = 1_795_371_321_101_031;
+
+    fn kind(json: &str) -> Kind {
+        read(Some(json.as_bytes()), true).kind
+    }
+
+    #[test]
+    fn our_own_envelopes_are_read_at_a_glance_and_others_all_the_same() {
+        let spaced = OURS.replace(':', ": ").replace("18: 15: 21", "18:15:21");
+        assert!(glance(OURS.as_bytes()).is_some() && glance(spaced.as_bytes()).is_none());
+        for json in [OURS, &spaced] {
+            let expected = Event { logged_at_micros: Some(MICROS), kind: Kind::Plain };
+            assert_eq!(read(Some(json.as_bytes()), true), expected, "{json}");
+        }
+        for bad in ["{}", "null", r#""text""#, "no json", &OURS.replace("2026", "today"), &OURS.replace("INFO", "LOUD")]
+        {
+            let expected = Event { logged_at_micros: None, kind: Kind::Bad };
+            assert_eq!(read(Some(bad.as_bytes()), true), expected, "{bad}");
+        }
+        assert_eq!(read(None, true).kind, Kind::Bad);
+        assert_eq!(read(Some(b"\xff"), true).kind, Kind::Bad);
+    }
+
+    #[test]
+    fn only_the_lobby_tells_of_games() {
+        let game = "6a2f41a3-c54c-4bf5-9f3f-7b1f0f4c0e11";
+        let task = format!(r#"{{"game_token":"{game}","user_token":"{game}"}}"#);
+        let ending = OURS.replace("Game Finished", message::CLEANING).replace(r#""{}""#, &task);
+        for json in [&ending, &ending.replace("{\"level\"", "{ \"level\"")] {
+            assert!(
+                matches!(kind(json), Kind::Cleaning(cleaning) if cleaning.game_token.to_string() == game),
+                "{json}"
+            );
+            assert_eq!(read(Some(json.as_bytes()), false).kind, Kind::Plain, "{json}");
+        }
+        assert_eq!(kind(&ending.replace(&task, "\"a text\"")), Kind::Bad);
+        assert_eq!(kind(&OURS.replace("\"{}\"", &task)), Kind::Plain);
+        let selected = OURS.replace("Game Finished", message::HERO_SELECTED);
+        assert_eq!(kind(&selected), Kind::HeroSelected);
+        assert_eq!(read(Some(selected.as_bytes()), false).kind, Kind::Plain);
+    }
+}

@@ -1,0 +1,140 @@
+//! One published file, read to its end.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use superhero_sink::layout::filed_date;
+use superhero_sink::{PartitionId, ReadError, Table, read_rows};
+
+use crate::row::NotARow;
+use crate::survey::{Entry, Survey};
+use crate::{Fault, Faults, Verification, VerifyError};
+
+/// A file that is being read.
+pub(crate) struct RowFile {
+    pub(crate) about: About,
+    pub(crate) rows: superhero_sink::Rows,
+}
+
+/// What is known of it while its rows are lent out.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) path: Arc<Path>,
+    /// When it was published, as far as the file system tells: see [`Latency`](crate::Latency).
+    pub(crate) published_at_micros: i64,
+    partition: PartitionId,
+    date: NaiveDate,
+    named_offset: i64,
+    /// Lines read.
+    lines: u64,
+    /// Told once for a file.
+    told_misplaced: bool,
+}
+
+impl RowFile {
+    /// Opens it and counts it.
+    pub(crate) fn open(
+        survey: &Survey,
+        entry: &Entry,
+        partition: &PartitionId,
+        table: Table,
+        found: &mut Verification,
+    ) -> Result<Self, VerifyError> {
+        const MICROS: i64 = 1_000_000;
+        let path = survey.path(entry, partition, table);
+        let unreadable = |source| VerifyError::Unreadable { path: path.clone(), source };
+        let metadata = std::fs::metadata(&path).map_err(unreadable)?;
+        let rows = match read_rows(&path) {
+            Ok(rows) => rows,
+            Err(ReadError::Io { source, .. }) => return Err(unreadable(source)),
+            Err(error) => return Err(unreadable(std::io::Error::other(error))),
+        };
+        found.files += 1;
+        found.bytes += metadata.len();
+        let about = About {
+            path: path.into(),
+            published_at_micros: metadata.ctime() * MICROS + metadata.ctime_nsec() / 1000,
+            partition: partition.clone(),
+            date: entry.date,
+            named_offset: entry.first_row,
+            lines: 0,
+            told_misplaced: false,
+        };
+        Ok(Self { about, rows })
+    }
+}
+
+impl About {
+    /// Counts the next line, and says how many there were.
+    pub(crate) fn line(&mut self) -> u64 {
+        self.lines += 1;
+        self.lines
+    }
+
+    /// The first row's offset has to be that of the name.
+    pub(crate) fn check_first(&self, offset: i64, faults: &mut Faults) {
+        if self.lines == 1 && offset != self.named_offset {
+            faults.push(Fault::FirstRow {
+                topic: self.partition.topic().to_owned(),
+                partition: self.partition.partition(),
+                named_offset: self.named_offset,
+                offset,
+                path: self.path.to_path_buf(),
+            });
+        }
+    }
+
+    /// The date of every row's record has to be that of the folder.
+    pub(crate) fn check_date(&mut self, offset: i64, date: NaiveDate, faults: &mut Faults) {
+        let date = filed_date(date);
+        if date != self.date {
+            self.misplaced(offset, format!("the record is of {date}"), faults);
+        }
+    }
+
+    /// Tells of a line that is no row of this file.
+    pub(crate) fn refuse(&mut self, why: NotARow, faults: &mut Faults) {
+        match why {
+            NotARow::Shape(reason) => faults.push(Fault::BadRow {
+                topic: self.partition.topic().to_owned(),
+                partition: self.partition.partition(),
+                path: self.path.to_path_buf(),
+                row: self.lines,
+                reason,
+            }),
+            NotARow::Elsewhere { offset, reason } => self.misplaced(offset, reason, faults),
+        }
+    }
+
+    /// Tells of a file that cannot be read on.
+    pub(crate) fn torn(&self, error: &ReadError, faults: &mut Faults) {
+        let reason = match error {
+            ReadError::Io { source, .. } => source.to_string(),
+            ReadError::Torn { rows: 0, .. } => "it holds no row".to_owned(),
+            ReadError::Torn { .. } => "its last row is not complete".to_owned(),
+            error => error.to_string(),
+        };
+        faults.push(Fault::Torn {
+            topic: self.partition.topic().to_owned(),
+            partition: self.partition.partition(),
+            path: self.path.to_path_buf(),
+            rows: self.lines,
+            reason,
+        });
+    }
+
+    fn misplaced(&mut self, offset: i64, reason: String, faults: &mut Faults) {
+        if std::mem::replace(&mut self.told_misplaced, true) {
+            return;
+        }
+        faults.push(Fault::Misplaced {
+            topic: self.partition.topic().to_owned(),
+            partition: self.partition.partition(),
+            offset: Some(offset),
+            path: self.path.to_path_buf(),
+            reason,
+        });
+    }
+}

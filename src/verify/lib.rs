@@ -1,0 +1,270 @@
+//! Published files, and the topics that they are from, checked row by row.
+//!
+//! ```text
+//! survey ▶ for each partition:  log (fetch) ─▶ walk ◀─ raw rows
+//!                                               ├─ coverage, producers     every offset, every number
+//!                                               ├─ dead ◀─ lane            dead letters
+//!                                               └─ tables, games ◀─ lanes  GAME_META, GAME_PODIUM
+//! ```
+//!
+//! A walk reads the rows of one partition once, in the order in which they ought to stand, with what stands beside them and, if a
+//! cluster is given, with the records that they were made of. It holds no rows: only the gaps between offsets, the last number of each
+//! producer, and the games of late, each with a bound.
+//!
+//! # What files alone cannot tell
+//!
+//! A worker leaves out records that repeat others, so a gap between offsets may be right. The producers' numbers prove it, if all
+//! producers that were at work before the gap go on behind it without one missing; a gap without that proof is told as a
+//! [`Fault::Gap`]. Two things escape: the only record that a producer ever sent to a partition, lost between those of others that go on;
+//! and a single one of a stranger without numbers, if it is the only one far and wide. Compared with its topic, no gap is left to guess
+//! at, as long as the topic holds the records.
+
+mod cluster;
+mod coverage;
+mod dead;
+mod envelope;
+mod fault;
+mod faults;
+mod fetch;
+mod file;
+mod game_row;
+mod games;
+mod id;
+mod lane;
+mod latency;
+mod log;
+mod origin;
+mod producers;
+mod row;
+mod survey;
+mod tables;
+mod verification;
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use superhero_kafka::{ClientError, KafkaConfig};
+use superhero_sink::PartitionId;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Topics;
+use crate::survey::Survey;
+
+pub use fault::Fault;
+pub use faults::{Faults, MAX_DETAILS};
+pub use latency::Latency;
+pub use verification::{MAX_PRODUCERS, PartitionSummary, Rows, Standing, Verification};
+
+/// What is to be checked.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyConfig {
+    /// The workers' `OUTPUT_DIR`s: hosts that share a group have one each, and their union is checked.
+    pub folders: Vec<PathBuf>,
+    /// The cluster to compare with; none checks the files by themselves.
+    pub kafka: Option<KafkaConfig>,
+    /// Only these; none are all that the files show, and those of [`superhero_event::topic::ALL`] that the cluster has.
+    pub topics: Option<Vec<String>>,
+}
+
+/// Why nothing can be said.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// No folder was given.
+    #[error("there is no folder to check; name the workers' OUTPUT_DIR")]
+    NoFolders,
+    /// The folder is not there.
+    #[error("{} is not a directory; name the workers' OUTPUT_DIR", path.display())]
+    NoDirectory {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// No worker has ever written there.
+    #[error("{} holds no rows: there is no superhero/ in it; name the workers' OUTPUT_DIR, or the folder of one run", path.display())]
+    NoRows {
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// Every row would seem to stand twice.
+    #[error("{} and {} are the same folder; name each once", first.display(), second.display())]
+    SameFolder {
+        /// One of them.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// The system does not let us look.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The offsets in the folder are those of another cluster.
+    #[error(
+        "{} holds records of the Kafka cluster {holds}, but {servers} is the cluster {connected}; name the cluster of the folder, \
+         or check the files by themselves", path.display()
+    )]
+    OtherCluster {
+        /// The folder.
+        path: PathBuf,
+        /// The cluster that it was made for.
+        holds: String,
+        /// The bootstrap servers that were asked.
+        servers: String,
+        /// Their cluster.
+        connected: String,
+    },
+    /// The folders have no offsets in common.
+    #[error("{} and {} do not hold records of the same {difference}; check each by itself", first.display(), second.display())]
+    NotOneSource {
+        /// One folder.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// Cluster or topic, with the id that each remembers.
+        difference: String,
+    },
+    /// There is nothing to compare with.
+    #[error("{servers} has no topic {topic}; leave it out with --topics, or check the files by themselves")]
+    NoTopic {
+        /// The bootstrap servers that were asked.
+        servers: String,
+        /// The topic's name.
+        topic: String,
+    },
+    /// The topic was deleted and made again.
+    #[error(
+        "{} holds records of a topic {topic} with the id {holds}, but the topic's id is {found} now: it was deleted and made \
+         again; check the files by themselves", path.display()
+    )]
+    TopicReplaced {
+        /// The folder.
+        path: PathBuf,
+        /// The topic's name.
+        topic: String,
+        /// The id of the topic whose rows lie in the folder.
+        holds: String,
+        /// The id that the topic has now.
+        found: String,
+    },
+    /// Kafka cannot be asked.
+    #[error(transparent)]
+    Kafka(#[from] ClientError),
+    /// The check was stopped before its end.
+    #[error("stopped before the check was done")]
+    Stopped,
+}
+
+/// Partitions checked at the same time, if there are so many cores: each takes one, some MiB of memory and a connection.
+const MAX_AT_ONCE: usize = 8;
+
+/// Checks everything, and says what there is and what is wrong with it.
+///
+/// Reads every file once, off the threads of the runtime.
+///
+/// # Errors
+///
+/// [`VerifyError`], if nothing can be said. What is wrong with the files is no error, but among the [`Faults`].
+///
+/// # Cancellation
+///
+/// Nothing is written, so it can be dropped at any time; `stop` ends it with [`VerifyError::Stopped`] within some rows.
+pub async fn verify(config: VerifyConfig, stop: CancellationToken) -> Result<Verification, VerifyError> {
+    // Blocking tasks outlive this future unless they are told.
+    let stop = stop.child_token();
+    let _told = stop.clone().drop_guard();
+    let VerifyConfig { folders, kafka, topics } = config;
+    let wanted: Option<BTreeSet<String>> = topics.map(|topics| topics.into_iter().collect());
+    let mut found = Verification { folders: folders.clone(), ..Verification::default() };
+
+    let (origins, survey, faults) = {
+        let (folders, wanted) = (folders, wanted.clone());
+        blocking(move || {
+            let origins = origin::look(&folders)?;
+            let mut faults = Faults::default();
+            let survey = Survey::take(&folders, wanted.as_ref(), &mut faults)?;
+            Ok((origins, survey, faults))
+        })
+        .await?
+    };
+    found.faults = faults;
+    let survey = Arc::new(survey);
+    let mut partitions: BTreeSet<PartitionId> = survey.partitions().cloned().collect();
+    let topics = match kafka {
+        Some(kafka) => {
+            let topics = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(VerifyError::Stopped),
+                topics = Topics::connect(&kafka, &origins, wanted.as_ref(), &partitions) => topics?,
+            };
+            found.cluster_id = Some(topics.cluster_id().to_owned());
+            partitions.extend(topics.partitions().cloned());
+            Some(Arc::new(topics))
+        }
+        None => None,
+    };
+    check_all(partitions, &survey, topics.as_ref(), &stop, &mut found).await?;
+    Ok(found)
+}
+
+/// Checks partitions side by side, and adds what is found of them in their order.
+async fn check_all(
+    partitions: BTreeSet<PartitionId>,
+    survey: &Arc<Survey>,
+    topics: Option<&Arc<Topics>>,
+    stop: &CancellationToken,
+    found: &mut Verification,
+) -> Result<(), VerifyError> {
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_AT_ONCE);
+    let mut waiting = partitions.into_iter().enumerate();
+    let mut running = JoinSet::new();
+    let mut done: BTreeMap<usize, Verification> = BTreeMap::new();
+    let mut next = 0;
+    loop {
+        while running.len() < at_once
+            && let Some((index, partition)) = waiting.next()
+        {
+            let (survey, topics, stop) = (Arc::clone(survey), topics.cloned(), stop.clone());
+            running.spawn(async move { (index, check(survey, partition, topics, stop).await) });
+        }
+        let Some(ended) = running.join_next().await else { return Ok(()) };
+        match ended {
+            Ok((index, checked)) => {
+                done.insert(index, checked?);
+            }
+            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+        }
+        while let Some(checked) = done.remove(&next) {
+            found.append(checked);
+            next += 1;
+        }
+    }
+}
+
+async fn check(
+    survey: Arc<Survey>,
+    partition: PartitionId,
+    topics: Option<Arc<Topics>>,
+    stop: CancellationToken,
+) -> Result<Verification, VerifyError> {
+    match topics {
+        Some(topics) => topics.check(survey, partition, stop).await,
+        None => blocking(move || walk::walk(&survey, &partition, None, &stop)).await,
+    }
+}
+
+/// Does something that blocks, off the threads that everything else runs on. A panic in it goes on in the caller.
+async fn blocking<T: Send + 'static>(
+    operation: impl FnOnce() -> Result<T, VerifyError> + Send + 'static,
+) -> Result<T, VerifyError> {
+    match tokio::task::spawn_blocking(operation).await {
+        Ok(result) => result,
+        Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
+        // The runtime is being shut down.
+        Err(_) => Err(VerifyError::Stopped),
+    }
+}

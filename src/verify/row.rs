@@ -1,0 +1,412 @@
+//! The rows of the raw table and of the dead letters, read in one pass and without copying where they are as the worker writes them.
+
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hasher};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{NaiveDate, NaiveDateTime};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use superhero_game::GameToken;
+use superhero_sink::{PartitionId, Table};
+
+use crate::id::Id;
+
+/// Why a line is not a row of the file that it stands in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotARow {
+    /// It is none of the table.
+    Shape(String),
+    /// It is of another partition, at this offset.
+    Elsewhere { offset: i64, reason: String },
+}
+
+impl NotARow {
+    fn shape(reason: impl ToString) -> Self {
+        Self::Shape(reason.to_string())
+    }
+}
+
+/// A row of the raw table.
+#[derive(Debug)]
+pub(crate) struct RawRow<'a> {
+    pub(crate) offset: i64,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) id: Option<Id>,
+    key: Bytes<'a>,
+    value: Bytes<'a>,
+    line: &'a [u8],
+    /// The line behind the brace, or behind the reason of a dead letter.
+    record: &'a [u8],
+}
+
+/// A key or a value.
+#[derive(Debug)]
+enum Bytes<'a> {
+    /// As JSON.
+    Json(&'a str),
+    Base64(&'a str),
+    Absent,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordFields<'a> {
+    #[serde(borrow)]
+    reason: Option<&'a RawValue>,
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    timestamp: &'a str,
+    #[serde(borrow)]
+    key: &'a RawValue,
+    key_base64: Option<&'a str>,
+    // An option with a reader of its own has to be there, if only as null.
+    #[serde(borrow, deserialize_with = "nullable")]
+    id: Option<&'a str>,
+    #[serde(borrow)]
+    value: &'a RawValue,
+    value_base64: Option<&'a str>,
+}
+
+fn nullable<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
+impl<'a> RawRow<'a> {
+    /// The line is a row of `table`, which is [`Table::Raw`] or [`Table::Dead`], and of the partition.
+    pub(crate) fn read(
+        line: &'a [u8],
+        table: Table,
+        partition: &PartitionId,
+        clock: &mut Clock,
+    ) -> Result<Self, NotARow> {
+        let fields: RecordFields<'_> = object(line)?;
+        let record = match (table, fields.reason) {
+            (Table::Dead, Some(reason)) if reason.get().starts_with('"') => {
+                let start = r#"{"reason":"#.len() + reason.get().len() + ",".len();
+                line.get(start..).unwrap_or_default()
+            }
+            (Table::Dead, _) => return Err(NotARow::shape("it has no reason")),
+            (_, Some(_)) => return Err(NotARow::shape("it has a reason, as only dead letters have")),
+            (_, None) => &line[1..],
+        };
+        let offset = origin(fields.topic, fields.partition, fields.offset, partition)?;
+        let timestamp = clock.read(fields.timestamp).ok_or_else(|| {
+            NotARow::Shape(format!("timestamp {:?} is not like 2026-11-22T18:15:21.101Z", fields.timestamp))
+        })?;
+        let id = match fields.id {
+            Some(text) => Some(Id::from_row(text).ok_or_else(|| NotARow::Shape(format!("{text:?} is no id")))?),
+            None => None,
+        };
+        let key = bytes("key", fields.key, fields.key_base64)?;
+        if matches!(key, Bytes::Json(json) if !json.starts_with('"')) {
+            return Err(NotARow::shape("the key is neither text nor null"));
+        }
+        Ok(Self { offset, timestamp, id, key, value: bytes("value", fields.value, fields.value_base64)?, line, record })
+    }
+
+    /// The value of its record but for white space around JSON; none for a tombstone, and for the JSON text `null`.
+    pub(crate) fn value(&self) -> Option<Cow<'a, [u8]>> {
+        match self.value {
+            Bytes::Json(json) => Some(json.as_bytes().into()),
+            Bytes::Base64(text) => STANDARD.decode(text).ok().map(Cow::Owned),
+            Bytes::Absent => None,
+        }
+    }
+
+    /// The game that the key names, as the keys of our own events do.
+    pub(crate) fn game(&self) -> Option<GameToken> {
+        match self.key {
+            Bytes::Json(json) => json.strip_prefix('"')?.strip_suffix('"')?.parse().ok(),
+            Bytes::Base64(_) | Bytes::Absent => None,
+        }
+    }
+
+    /// What stands in a dead letter behind the reason, and in the raw row all alone; as a number, to be remembered.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(self.record);
+        hasher.finish()
+    }
+
+    /// Whether the row has this key.
+    pub(crate) fn has_key(&self, key: Option<&[u8]>) -> bool {
+        match (&self.key, key) {
+            (Bytes::Absent, None) => true,
+            (Bytes::Json(json), Some(key)) => match json.as_bytes() {
+                [b'"', text @ .., b'"'] if !text.contains(&b'\\') => text == key,
+                json => serde_json::from_slice::<String>(json).is_ok_and(|text| text.as_bytes() == key),
+            },
+            (Bytes::Base64(text), Some(key)) => *text == STANDARD.encode(key),
+            _ => false,
+        }
+    }
+
+    /// Whether the row has this value, verbatim.
+    pub(crate) fn has_value(&self, value: Option<&[u8]>) -> bool {
+        match (&self.value, value) {
+            (Bytes::Absent, None) => true,
+            (Bytes::Json(json), Some(value)) => json.as_bytes() == value || self.ends_with_value(value),
+            // The record's value is the JSON text itself.
+            (Bytes::Absent, Some(value)) => self.ends_with_value(value),
+            (Bytes::Base64(text), Some(value)) => *text == STANDARD.encode(value),
+            (Bytes::Json(_), None) | (Bytes::Base64(_), None) => false,
+        }
+    }
+
+    /// JSON may have white space around it, which is not a part of the value as it was read.
+    fn ends_with_value(&self, value: &[u8]) -> bool {
+        let before = self.line.strip_suffix(b"}").and_then(|line| line.strip_suffix(value));
+        before.is_some_and(|before| before.ends_with(b"\"value\":"))
+    }
+}
+
+fn bytes<'a>(name: &str, json: &'a RawValue, base64: Option<&'a str>) -> Result<Bytes<'a>, NotARow> {
+    match (json.get(), base64) {
+        ("null", None) => Ok(Bytes::Absent),
+        ("null", Some(text)) if STANDARD.decode(text).is_ok() => Ok(Bytes::Base64(text)),
+        ("null", Some(_)) => Err(NotARow::Shape(format!("{name}_base64 is no base64"))),
+        (json, None) => Ok(Bytes::Json(json)),
+        (_, Some(_)) => Err(NotARow::Shape(format!("it has both {name} and {name}_base64"))),
+    }
+}
+
+/// When a record was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timestamp {
+    /// UTC.
+    pub(crate) date: NaiveDate,
+    /// From 1970.
+    pub(crate) millis: i64,
+}
+
+/// Reads timestamps, most of which are of the same day.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    latest: Option<([u8; 10], NaiveDate)>,
+}
+
+impl Clock {
+    fn read(&mut self, text: &str) -> Option<Timestamp> {
+        let Ok(fixed) = <&[u8; 24]>::try_from(text.as_bytes()) else { return Self::read_any(text) };
+        let (day, time) = fixed.split_first_chunk::<10>()?;
+        let date = match self.latest {
+            Some((latest, date)) if latest == *day => date,
+            _ => return Self::read_any(text).inspect(|found| self.latest = Some((*day, found.date))),
+        };
+        let &[b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2, f3, b'Z'] = time else { return None };
+        let number = |digits: &[u8]| {
+            digits.iter().try_fold(0, |number, digit| match digit {
+                b'0'..=b'9' => Some(number * 10 + i64::from(digit - b'0')),
+                _ => None,
+            })
+        };
+        let (hour, minute, second) = (number(&[h1, h2])?, number(&[m1, m2])?, number(&[s1, s2])?);
+        if hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis();
+        let millis = midnight + ((hour * 60 + minute) * 60 + second) * 1000 + number(&[f1, f2, f3])?;
+        Some(Timestamp { date, millis })
+    }
+
+    /// Years of more or fewer than four digits have a sign.
+    fn read_any(text: &str) -> Option<Timestamp> {
+        let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.3fZ").ok()?;
+        let rewritten = time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        (rewritten == text).then(|| Timestamp { date: time.date(), millis: time.and_utc().timestamp_millis() })
+    }
+}
+
+/// A row as the lanes beside the raw one need it.
+pub(crate) trait TableRow: Copy {
+    const TABLE: Table;
+
+    /// Whether a record makes several rows, which stand side by side in one file.
+    const IS_ONE_OF_SEVERAL: bool;
+
+    /// The line is a row of the table, and of the partition.
+    fn read(line: &[u8], partition: &PartitionId, clock: &mut Clock) -> Result<Self, NotARow>;
+
+    /// Of the record that it was made of.
+    fn offset(&self) -> i64;
+
+    /// The date of that record, where the row tells it.
+    fn date(&self) -> Option<NaiveDate> {
+        None
+    }
+}
+
+/// A dead letter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeadRow {
+    offset: i64,
+    date: NaiveDate,
+    /// See [`RawRow::fingerprint`].
+    pub(crate) fingerprint: u64,
+}
+
+impl TableRow for DeadRow {
+    const TABLE: Table = Table::Dead;
+    const IS_ONE_OF_SEVERAL: bool = false;
+
+    fn read(line: &[u8], partition: &PartitionId, clock: &mut Clock) -> Result<Self, NotARow> {
+        let row = RawRow::read(line, Table::Dead, partition, clock)?;
+        Ok(Self { offset: row.offset, date: row.timestamp.date, fingerprint: row.fingerprint() })
+    }
+
+    fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    fn date(&self) -> Option<NaiveDate> {
+        Some(self.date)
+    }
+}
+
+/// A derived reader would take an array of the fields' values as well.
+pub(crate) fn object<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, NotARow> {
+    if line.first() != Some(&b'{') {
+        return Err(NotARow::shape("it is no JSON object"));
+    }
+    serde_json::from_slice(line).map_err(NotARow::shape)
+}
+
+/// The row's offset, if it is one of the file's partition.
+pub(crate) fn origin(topic: &str, partition: i32, offset: i64, file: &PartitionId) -> Result<i64, NotARow> {
+    if offset < 0 {
+        return Err(NotARow::Shape(format!("offset {offset} is negative")));
+    }
+    if topic != file.topic() || partition != file.partition() {
+        return Err(NotARow::Elsewhere { offset, reason: format!("the row is one of {topic}/{partition}") });
+    }
+    Ok(offset)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn partition() -> PartitionId {
+        PartitionId::new("t", 3).unwrap()
+    }
+
+    const ID: &str = "0123456789abcdef0123456789abcdef-17";
+
+    fn raw(fields: &str) -> String {
+        format!(r#"{{"topic":"t","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z",{fields}}}"#)
+    }
+
+    fn read(line: &str) -> Result<RawRow<'_>, NotARow> {
+        RawRow::read(line.as_bytes(), Table::Raw, &partition(), &mut Clock::default())
+    }
+
+    #[test]
+    fn a_row_has_the_key_and_the_value_of_its_record_verbatim() {
+        type Record<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+        let cases: [(&str, Record<'_>); 7] = [
+            (r#""key":"k","id":null,"value":{"a": 1}"#, (Some(b"k"), Some(br#"{"a": 1}"#))),
+            (r#""key":"\"k\"","id":null,"value": {"a":1}  "#, (Some(b"\"k\""), Some(br#" {"a":1}  "#))),
+            (r#""key":null,"id":null,"value":null"#, (None, None)),
+            (r#""key":"","id":null,"value":null"#, (Some(b""), Some(b"null"))),
+            (r#""key":null,"id":null,"value": null"#, (None, Some(b" null"))),
+            (
+                r#""key":null,"key_base64":"/w==","id":null,"value":null,"value_base64":"bm8ganNvbg==""#,
+                (Some(b"\xff"), Some(b"no json")),
+            ),
+            (r#""key":null,"id":null,"value":null,"value_base64":"""#, (None, Some(b""))),
+        ];
+        for (fields, (key, value)) in cases {
+            let line = raw(fields);
+            let row = read(&line).unwrap();
+            assert!(row.has_key(key) && row.has_value(value), "{line}");
+            assert!(!row.has_key(Some(b"other")) && !row.has_value(Some(b"other")), "{line}");
+            assert!(!row.has_key(key.map_or(Some(&b""[..]), |_| None)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_our_own_tells_who_produced_it() {
+        let line = raw(&format!(r#""key":"k","id":"{ID}","value":{{}}"#));
+        let row = read(&line).unwrap();
+        assert_eq!((row.offset, row.id), (42, Id::from_row(ID)));
+        assert_eq!(row.timestamp.millis, 1_795_371_321_101);
+        assert_eq!(row.value().as_deref(), Some(&b"{}"[..]));
+    }
+
+    #[test]
+    fn what_is_no_row_is_refused() {
+        let good = r#""key":"k","id":null,"value":{}"#;
+        assert!(read(&raw(good)).is_ok());
+        let cases = [
+            (String::new(), "no JSON object"),
+            ("[\"t\",3,42]".to_owned(), "no JSON object"),
+            (raw(good).replace("42", "-1"), "negative"),
+            (raw(good).replace("18:15", "24:15"), "is not like"),
+            (raw(good).replace(".101Z", ".1010Z"), "is not like"),
+            (raw(&format!("{good},\"more\":1")), "unknown field"),
+            (raw(&format!("{good},\"reason\":\"x\"")), "only dead letters"),
+            (raw(r#""id":null,"value":{}"#), "missing field `key`"),
+            (raw(r#""key":"k","value":{}"#), "missing field `id`"),
+            (raw(r#""key":"k","id":null"#), "missing field `value`"),
+            (raw(r#""key":7,"id":null,"value":{}"#), "neither text nor null"),
+            (raw(r#""key":"k","id":"7","value":{}"#), "is no id"),
+            (raw(r#""key":"k","id":null,"value":{"}"#), "EOF while parsing"),
+            (raw(r#""key":"k","id":null,"value":{},"value_base64":"""#), "both value and value_base64"),
+            (raw(r#""key":"k","id":null,"value":null,"value_base64":"?""#), "no base64"),
+            (format!("{} {{}}", raw(good)), "trailing"),
+        ];
+        for (line, reason) in cases {
+            match read(&line) {
+                Err(NotARow::Shape(said)) => assert!(said.contains(reason), "{line}: {said}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+        for line in [raw(good).replace("\"t\"", "\"u\""), raw(good).replace(":3,", ":4,")] {
+            assert!(matches!(read(&line), Err(NotARow::Elsewhere { offset: 42, .. })), "{line}");
+        }
+    }
+
+    #[test]
+    fn dead_letters_have_a_reason() {
+        let check = |fields: &str| DeadRow::read(raw(fields).as_bytes(), &partition(), &mut Clock::default());
+        let dead = raw(r#""key":null,"id":null,"value":null"#).replacen('{', r#"{"reason":"no \"value\"","#, 1);
+        let dead = DeadRow::read(dead.as_bytes(), &partition(), &mut Clock::default()).unwrap();
+        let same = raw(r#""key":null,"id":null,"value":null"#);
+        let other = raw(r#""key":null,"id":null,"value":1"#);
+        assert_eq!((dead.offset(), dead.fingerprint), (42, read(&same).unwrap().fingerprint()));
+        assert_ne!(dead.fingerprint, read(&other).unwrap().fingerprint());
+        assert!(check(r#""key":null,"id":null,"value":null"#).is_err());
+        assert!(check(r#""reason":7,"key":null,"id":null,"value":null"#).is_err());
+    }
+
+    #[test]
+    fn timestamps_have_one_spelling_whatever_the_year() {
+        let mut clock = Clock::default();
+        for (text, millis) in [
+            ("2026-11-22T18:15:21.101Z", Some(1_795_371_321_101)),
+            ("2026-11-22T00:00:00.000Z", Some(1_795_305_600_000)),
+            ("2026-11-22T23:59:60.000Z", None),
+            ("2026-11-22 18:15:21.101Z", None),
+            ("2026-11-22T18:15:21.101", None),
+            ("2026-02-30T18:15:21.101Z", None),
+            ("1970-01-01T00:00:00.001Z", Some(1)),
+            ("+12345-01-01T00:00:00.000Z", Some(327_403_468_800_000)),
+            ("-0001-12-31T23:59:59.999Z", Some(-62_198_755_200_001 + 31_536_000_000 + 31_622_400_000)),
+        ] {
+            let found = clock.read(text);
+            match millis {
+                Some(_) => assert!(found.is_some(), "{text}"),
+                None => assert_eq!(found, None, "{text}"),
+            }
+            if let (Some(millis), Some(found)) = (millis, found)
+                && !text.starts_with(['+', '-'])
+            {
+                assert_eq!(found.millis, millis, "{text}");
+            }
+        }
+    }
+}

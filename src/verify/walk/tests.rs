@@ -1,0 +1,266 @@
+//! Rows beside the records that they are made of, which are plain values here.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::time::Instant;
+
+use chrono::{DateTime, NaiveDate};
+use superhero_sink::{CommitAnswer, Folder, Membership, PartitionSink, Settings, Step};
+
+use super::*;
+use crate::log::Fetched;
+
+const VALUE: &str = r#"{"level":"INFO","timestamp":"2026-11-22T18:15:21.101031","name":"n","log_message":"m"}"#;
+const DAY: NaiveDate = NaiveDate::from_ymd_opt(2026, 11, 22).unwrap();
+const MILLIS: i64 = 1_795_371_321_101;
+
+fn partition() -> PartitionId {
+    PartitionId::new("t", 3).unwrap()
+}
+
+fn record(offset: i64, sequence: u64) -> Record {
+    Record {
+        offset,
+        timestamp_millis: MILLIS,
+        key: Some(b"k".to_vec()),
+        value: Some(VALUE.as_bytes().to_vec()),
+        id: Some(Id { producer: 7, sequence }),
+    }
+}
+
+/// Records from offset 0 on, numbered likewise.
+fn records(offsets: Range<i64>) -> Vec<Record> {
+    offsets.map(|offset| record(offset, offset.unsigned_abs())).collect()
+}
+
+/// Publishes rows of records, as one segment; those of `None` are left out.
+fn publish(dir: &Path, first: i64, records: &[Option<Record>]) {
+    let folder = Folder::open(dir, "cluster").unwrap();
+    let mut sink = PartitionSink::new(&folder, partition(), Settings::default());
+    let membership = Membership { generation: 1, owner: true, committed: Some(first), metadata: "" };
+    assert!(matches!(sink.joined(membership).unwrap(), Step::Write));
+    for (offset, record) in (first..).zip(records) {
+        let row = record.as_ref().map(row);
+        let rows: Vec<_> = row.iter().map(|row| (Table::Raw, row.as_bytes())).collect();
+        let _ = sink.append(offset, DAY, &rows, Instant::now()).unwrap();
+    }
+    assert!(matches!(sink.seal().unwrap(), Step::Commit(_)));
+    assert!(matches!(sink.answered(CommitAnswer::Accepted).unwrap(), Step::Write));
+}
+
+fn row(record: &Record) -> String {
+    let text = |bytes: &Option<Vec<u8>>| bytes.clone().map(|bytes| String::from_utf8(bytes).unwrap());
+    let timestamp = DateTime::from_timestamp_millis(record.timestamp_millis).unwrap().format("%Y-%m-%dT%H:%M:%S%.3fZ");
+    let (offset, key, value) = (record.offset, text(&record.key), text(&record.value).unwrap_or("null".to_owned()));
+    let key = serde_json::to_string(&key).unwrap();
+    let id = serde_json::to_string(&record.id.map(|id| id.to_string())).unwrap();
+    format!(
+        r#"{{"topic":"t","partition":3,"offset":{offset},"timestamp":"{timestamp}","key":{key},"id":{id},"value":{value}}}"#
+    )
+}
+
+fn compare(dir: &Path, earliest: i64, end: i64, steps: Vec<Fetched>) -> Verification {
+    let mut faults = crate::Faults::default();
+    let survey = Arc::new(Survey::take(&[dir.to_owned()], None, &mut faults).unwrap());
+    assert!(faults.is_empty());
+    let log = Log::new(earliest, end, steps.into_iter().map(Ok));
+    walk(&survey, &partition(), Some(log), &CancellationToken::new()).unwrap()
+}
+
+/// A log that begins with its first record.
+fn compare_with(dir: &Path, records: Vec<Record>) -> Verification {
+    let (first, end) = (records[0].offset, records.last().unwrap().offset + 1);
+    compare(dir, first, end, vec![Fetched { records, earliest: None }])
+}
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn some(records: Vec<Record>) -> Vec<Option<Record>> {
+    records.into_iter().map(Some).collect()
+}
+
+fn gap(first_offset: i64, last_offset: i64) -> impl Fn(&Fault) -> bool {
+    move |fault| matches!(fault, Fault::Gap { first_offset: first, last_offset: last, .. } if (*first, *last) == (first_offset, last_offset))
+}
+
+#[test]
+fn rows_that_say_what_their_records_say_are_right() {
+    let dir = dir();
+    publish(dir.path(), 0, &some(records(0..10)));
+    let found = compare_with(dir.path(), records(0..10));
+    assert!(found.is_clean(), "{found}");
+    assert_eq!(found.partitions[0].compared, 10);
+}
+
+#[test]
+fn every_field_that_differs_is_named() {
+    type Change = fn(&mut Record);
+    let changes: [(&str, Change); 8] = [
+        ("key", |record| record.key = None),
+        ("key", |record| record.key = Some(b"other".to_vec())),
+        ("id", |record| record.id = None),
+        ("id", |record| record.id = Some(Id { producer: 8, sequence: 4 })),
+        ("timestamp", |record| record.timestamp_millis += 1),
+        ("value", |record| record.value = None),
+        ("value", |record| record.value.as_mut().unwrap().push(b' ')),
+        ("value", |record| record.value = Some(b"{}".to_vec())),
+    ];
+    for (name, change) in changes {
+        let dir = dir();
+        publish(dir.path(), 0, &some(records(0..10)));
+        let mut log = records(0..10);
+        change(&mut log[4]);
+        let found = compare_with(dir.path(), log);
+        let told = found.faults.first();
+        assert!(
+            matches!(told, [Fault::Different { partition: 3, offset: 4, field, .. }] if *field == name),
+            "{name}: {told:?}"
+        );
+    }
+}
+
+#[test]
+fn repetitions_in_the_topic_need_no_proof_and_lost_records_have_no_excuse() {
+    let dir = dir();
+    // Two repetitions in the midst and two at the end, a hole, and a record that was lost.
+    let mut log = records(0..4);
+    log.extend([record(4, 2), record(5, 3), record(7, 4), record(8, 5), record(9, 6), record(10, 5), record(11, 6)]);
+    let mut rows: Vec<_> = (0..12).map(|offset| log.iter().find(|record| record.offset == offset).cloned()).collect();
+    for left_out in [4, 5, 10, 11] {
+        rows[left_out] = None;
+    }
+    publish(dir.path(), 0, &rows);
+    let found = compare_with(dir.path(), log.clone());
+    assert!(found.is_clean(), "{found}");
+    assert_eq!((found.duplicates_left_out(), found.partitions[0].holes), (4, 1));
+
+    let other = self::dir();
+    rows[8] = None;
+    publish(other.path(), 0, &rows);
+    let found = compare_with(other.path(), log);
+    assert!(matches!(found.faults.first(), [fault] if gap(8, 8)(fault)), "{found}");
+    assert_eq!(found.duplicates_left_out(), 4);
+}
+
+#[test]
+fn records_after_the_last_row_are_unread_but_for_repetitions() {
+    let dir = dir();
+    publish(dir.path(), 0, &some(records(0..5)));
+    let mut log = records(0..5);
+    log.extend([record(5, 4), record(6, 5), record(8, 6)]);
+    let found = compare_with(dir.path(), log);
+    let expected = Fault::Unread { topic: "t".to_owned(), partition: 3, first_offset: 6, last_offset: 8, records: 2 };
+    assert_eq!(found.faults.first(), [expected]);
+    assert_eq!(found.duplicates_left_out(), 1);
+
+    // There is no file at all.
+    let empty = self::dir();
+    Folder::open(empty.path(), "cluster").unwrap();
+    let found = compare_with(empty.path(), records(2..5));
+    assert!(matches!(found.faults.first(), [Fault::Unread { first_offset: 2, last_offset: 4, records: 3, .. }]));
+}
+
+#[test]
+fn offsets_that_a_published_segment_covers_are_lost_and_not_unread() {
+    let dir = dir();
+    let mut rows = some(records(0..5));
+    rows[4] = None;
+    publish(dir.path(), 0, &rows);
+    let found = compare_with(dir.path(), records(0..6));
+    let told = found.faults.first();
+    assert!(gap(4, 4)(&told[1]) && matches!(told[0], Fault::Unread { first_offset: 5, records: 1, .. }), "{found}");
+}
+
+#[test]
+fn what_retention_has_taken_is_neither_missing_nor_compared() {
+    // The worker came too late for the first five; of those that it has read, three more are gone by now.
+    let dir = dir();
+    publish(dir.path(), 5, &some(records(5..10)));
+    let found = compare(dir.path(), 8, 10, vec![Fetched { records: records(8..10), earliest: None }]);
+    assert!(found.is_clean(), "{found}");
+    assert_eq!((found.partitions[0].expired, found.partitions[0].compared), (5, 2));
+
+    // Retention goes on while the topic is read.
+    let gone = Fetched { records: Vec::new(), earliest: Some(9) };
+    let found = compare(dir.path(), 5, 10, vec![gone, Fetched { records: records(9..10), earliest: None }]);
+    assert!(found.is_clean(), "{found}");
+    assert_eq!((found.partitions[0].expired, found.partitions[0].compared), (5, 1));
+}
+
+#[test]
+fn rows_without_records_are_foreign() {
+    let dir = dir();
+    publish(dir.path(), 0, &some(records(0..10)));
+    let mut log = records(0..8);
+    log.drain(4..6);
+    let found = compare_with(dir.path(), log);
+    let ranges: Vec<_> = found
+        .faults
+        .first()
+        .iter()
+        .map(|fault| match fault {
+            Fault::ForeignRows { first_offset, last_offset, .. } => (*first_offset, *last_offset),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ranges, [(4, 5), (8, 9)]);
+}
+
+#[test]
+fn numbers_that_are_missing_in_the_topic_itself_never_came() {
+    let dir = dir();
+    let log = vec![record(0, 0), record(1, 1), record(2, 4)];
+    publish(dir.path(), 0, &some(log.clone()));
+    let found = compare_with(dir.path(), log);
+    assert!(
+        matches!(found.faults.first(), [Fault::Missing { first_sequence: 2, last_sequence: 3, offset: 2, .. }]),
+        "{found}"
+    );
+}
+
+#[test]
+fn strangers_records_are_compared_like_others() {
+    let dir = dir();
+    let mut log = records(0..4);
+    for record in &mut log {
+        record.id = None;
+    }
+    log[1].key = None;
+    log[2].key = Some("\"é\n".as_bytes().to_vec());
+    let mut rows = some(log.clone());
+    publish(dir.path(), 0, &rows);
+    assert!(compare_with(dir.path(), log.clone()).is_clean());
+    let other = self::dir();
+    rows[1] = None;
+    publish(other.path(), 0, &rows);
+    let found = compare_with(other.path(), log);
+    assert!(matches!(found.faults.first(), [fault] if gap(1, 1)(fault)), "{found}");
+}
+
+#[test]
+fn a_row_in_the_wrong_order_fills_the_gap_that_its_record_left() {
+    let dir = dir();
+    publish(dir.path(), 0, &some(records(0..4)));
+    let path = dir.path().join("superhero/raw/topic=t/partition=3/dt=2026-11-22/t+3+00000000000000000000.jsonl.gz");
+    let mut rows: Vec<_> = superhero_sink::read_rows(&path).unwrap().map(Result::unwrap).collect();
+    rows.swap(1, 2);
+    std::fs::remove_file(&path).unwrap();
+    let mut lines = rows.join(&b'\n');
+    lines.push(b'\n');
+    std::fs::write(path.with_extension(""), lines).unwrap();
+    let found = compare_with(dir.path(), records(0..4));
+    assert!(matches!(found.faults.first(), [Fault::Inversion { first_offset: 1, last_offset: 1, .. }]), "{found}");
+}
+
+#[test]
+fn trouble_with_the_topic_ends_the_check() {
+    let dir = dir();
+    publish(dir.path(), 0, &some(records(0..4)));
+    let survey = Arc::new(Survey::take(&[dir.path().to_owned()], None, &mut crate::Faults::default()).unwrap());
+    let log =
+        Log::new(0, 4, [Ok(Fetched { records: records(0..2), earliest: None }), Err(VerifyError::Stopped)].into_iter());
+    let ended = walk(&survey, &partition(), Some(log), &CancellationToken::new());
+    assert!(matches!(ended, Err(VerifyError::Stopped)));
+}
