@@ -1,0 +1,45 @@
+//! `superhero`: the whole pipeline in one process, and what belongs to no role.
+
+mod broker;
+#[path = "../kafka.rs"]
+mod kafka;
+mod output;
+mod settings;
+mod trial;
+mod up;
+mod verify;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use superhero_service::run_with_words;
+use tokio_util::sync::CancellationToken;
+
+/// The whole pipeline in one process, and what belongs to no role of it
+#[derive(Debug, Parser)]
+#[command(name = "superhero", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Up),
+    #[command(subcommand)]
+    Trial(trial::Trial),
+    Verify(verify::Verify),
+    Broker(broker::Broker),
+    Wait(wait::Wait),
+}
+
+fn main() -> ExitCode {
+    run_with_words(async |arguments: Arguments, stop: CancellationToken| match arguments.command {
+        Command::Up(up) => up.run(stop).await,
+        Command::Trial(trial) => trial.run(stop).await,
+        Command::Verify(verify) => verify.run(stop).await,
+        Command::Broker(broker) => broker.run(stop).await,
+        Command::Wait(wait) => wait.run(stop).await,
+    })
+}

@@ -1,0 +1,187 @@
+//! `superhero trial`: the evaluations that the pipeline is for.
+
+use std::fmt::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use superhero_service::{Failure, Kind};
+use superhero_simulation::{Report, SimulationConfig, WorkersStart};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::output::{Output, print};
+use crate::settings::RunArguments;
+use crate::up;
+
+/// Partitions can be shared by so many workers, each with work of its own.
+const WORKERS: usize = 4;
+
+/// For a run that is asked to end by the same Ctrl-C; longer than its own deadlines.
+const CHILD_STOPS_WITHIN: Duration = Duration::from_secs(120);
+
+/// Run one of the evaluations, each ending in a table and the lag over time
+#[derive(Debug, Subcommand)]
+pub(crate) enum Trial {
+    /// Everything is produced while one worker writes it
+    Production(One),
+    /// Several workers share the partitions
+    Workers(One),
+    /// No worker during the games; they start after the last one, and catch up
+    DeadWorkers(One),
+    /// The same run for one number of players after the other, compared
+    Scale(Scale),
+}
+
+/// A single run.
+#[derive(Args, Debug)]
+pub(crate) struct One {
+    /// Bots
+    #[arg(long, env = "PLAYERS", value_name = "COUNT", default_value_t = SimulationConfig::default().players)]
+    players: usize,
+
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// A run for each size.
+#[derive(Args, Debug)]
+pub(crate) struct Scale {
+    /// Bots of each run, separated by commas
+    #[arg(long, env = "PLAYERS", value_name = "COUNT,…", value_delimiter = ',', default_value = "10,100,1000")]
+    players: Vec<usize>,
+
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+impl Trial {
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
+        match self {
+            Self::Production(one) => one.run(1, WorkersStart::AtOnce, stop).await,
+            Self::Workers(one) => one.run(WORKERS, WorkersStart::AtOnce, stop).await,
+            Self::DeadWorkers(one) => one.run(WORKERS, WorkersStart::AfterGames, stop).await,
+            Self::Scale(scale) => scale.run(stop).await,
+        }
+    }
+}
+
+impl One {
+    async fn run(mut self, workers: usize, start: WorkersStart, stop: CancellationToken) -> Result<(), Failure> {
+        self.run.workers.get_or_insert(workers);
+        let config = self.run.config(self.players, start)?;
+        up::play(config, &self.run, stop, |report, output| match output {
+            Output::Text => with_chart(report),
+            Output::Json => up::json(report),
+        })
+        .await
+    }
+}
+
+fn with_chart(report: &Report) -> String {
+    format!("{report}\n\nrecords that the workers had not committed\n\n{}", report.lag.over_time.chart())
+}
+
+impl Scale {
+    /// Each run is a process of its own, so that none inherits the memory of another.
+    async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
+        if self.run.keep {
+            return Err(Failure::new(Kind::Usage, "keep=true: the runs of a comparison end, one after the other"));
+        }
+        for players in &self.players {
+            self.run.config(*players, WorkersStart::AtOnce)?;
+        }
+        let seed = self.run.seed.unwrap_or_else(rand::random);
+        let mut reports = Vec::new();
+        let mut unverified = Vec::new();
+        for players in &self.players {
+            if stop.is_cancelled() {
+                break;
+            }
+            eprintln!("players={players}");
+            let report = self.one(*players, seed, &stop).await?;
+            if report["verified"] != true {
+                unverified.push(format!("players={players}: {}", report["findings"]));
+            }
+            reports.push(report);
+        }
+        let shown = match self.run.output {
+            Output::Text => table(&reports),
+            Output::Json => Value::from(reports).to_string(),
+        };
+        print(&shown)?;
+        match unverified.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::new(Kind::NotVerified, unverified.join("; "))),
+        }
+    }
+
+    async fn one(&self, players: usize, seed: u64, stop: &CancellationToken) -> Result<Value, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("up").arg(format!("players={players}")).arg(format!("seed={seed}")).arg("output=json");
+        command.args(self.run.words()).envs(self.run.secrets());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let child = command.spawn()?;
+        let output = finish(child, stop).await?;
+        serde_json::from_slice(&output).map_err(|error| {
+            format!(
+                "the run with players={players} ended without a report ({error}); its log is in {}",
+                self.run.out().display()
+            )
+            .into()
+        })
+    }
+}
+
+/// What the process has printed by its end. A terminal tells the process itself of Ctrl-C.
+async fn finish(child: Child, stop: &CancellationToken) -> Result<Vec<u8>, Failure> {
+    let mut ended = std::pin::pin!(child.wait_with_output());
+    let output = tokio::select! {
+        output = &mut ended => output?,
+        () = stop.cancelled() => match timeout(CHILD_STOPS_WITHIN, ended).await {
+            Ok(output) => output?,
+            Err(_) => return Err(Failure::new(Kind::Interrupted, "a run did not end when it was asked to, and was killed")),
+        },
+    };
+    Ok(output.stdout)
+}
+
+/// A row for each run.
+fn table(reports: &[Value]) -> String {
+    const COLUMNS: [&str; 9] =
+        ["players", "games/s", "events/s", "cpu/event", "peak lag", "p50", "p99", "memory", "verified"];
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
+    rows.extend(reports.iter().map(row));
+    let mut text = String::new();
+    for row in &rows {
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+            // Writing to memory does not fail.
+            let _ = write!(text, "{}{cell:>width$}", if column == 0 { "" } else { "   " });
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn row(report: &Value) -> [String; 9] {
+    let number = |value: &Value, digits: usize, unit: &str| match value.as_f64() {
+        Some(number) => format!("{number:.digits$}{unit}"),
+        None => "–".to_owned(),
+    };
+    let mebibytes = report["used"]["peak_memory_bytes"].as_f64().map_or(json!(null), |bytes| json!(bytes / 1048576.0));
+    [
+        number(&report["settings"]["players"], 0, ""),
+        number(&report["games"]["per_second"], 1, ""),
+        number(&report["events"]["per_second"], 0, ""),
+        number(&report["used"]["cpu_us_per_event"], 0, " µs"),
+        number(&report["lag"]["peak"], 0, ""),
+        number(&report["latency"]["p50_ms"], 0, " ms"),
+        number(&report["latency"]["p99_ms"], 0, " ms"),
+        number(&mebibytes, 0, " MiB"),
+        if report["verified"] == true { "yes" } else { "NO" }.to_owned(),
+    ]
+}

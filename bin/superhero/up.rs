@@ -1,0 +1,71 @@
+//! `superhero up`: the whole pipeline in one process.
+
+use clap::Args;
+use superhero_service::{Failure, Kind};
+use superhero_simulation::{Report, Simulation, SimulationConfig, WorkersStart, draw};
+use tokio_util::sync::CancellationToken;
+
+use crate::output::{Output, print};
+use crate::settings::{RunArguments, kind};
+
+/// Play with bots, servers, broker and workers in one process, over real sockets, and check what came out
+///
+/// Ends when all bots have played and every event is in a published file; exit 4 if one is missing or stands twice. Ctrl-C once ends
+/// the playing, brings what has happened to its end and sums up; twice aborts. Settings can be words, in any order: superhero up
+/// players=10 workers=4.
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// Bots
+    #[arg(long, env = "PLAYERS", value_name = "COUNT", default_value_t = SimulationConfig::default().players)]
+    players: usize,
+
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+impl Up {
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
+        let config = self.run.config(self.players, WorkersStart::AtOnce)?;
+        play(config, &self.run, stop, |report, output| match output {
+            Output::Text => report.to_string(),
+            Output::Json => json(report),
+        })
+        .await
+    }
+}
+
+/// One run, with its progress on standard error and what `show` makes of its report on standard output.
+pub(crate) async fn play(
+    config: SimulationConfig,
+    run: &RunArguments,
+    stop: CancellationToken,
+    show: impl Fn(&Report, Output) -> String,
+) -> Result<(), Failure> {
+    let failure = |error| Failure::new(kind(&error), error);
+    let keep = config.keep;
+    let simulation = Simulation::prepare(config).await.map_err(failure)?;
+    let _log = run.log(&simulation)?;
+    eprintln!("the run's files go to {}", simulation.folder().display());
+    let progress = simulation.progress();
+    let (played, ()) = tokio::join!(Box::pin(simulation.run(stop.clone())), draw(progress));
+    let (report, mut pipeline) = played.map_err(failure)?;
+    print(&show(&report, run.output))?;
+    if keep && !stop.is_cancelled() {
+        let servers: Vec<_> = pipeline.servers().iter().map(ToString::to_string).collect();
+        eprintln!("still up: Kafka at {}, servers at {}; Ctrl-C ends it", pipeline.kafka(), servers.join(" and "));
+        stop.cancelled().await;
+    }
+    for fault in pipeline.close().await {
+        eprintln!("while stopping: {fault}");
+    }
+    match report.verified {
+        true => Ok(()),
+        false => {
+            Err(Failure::new(Kind::NotVerified, format!("the run is not right: {} findings", report.findings.len())))
+        }
+    }
+}
+
+pub(crate) fn json(report: &Report) -> String {
+    serde_json::to_string(report).expect("numbers and texts")
+}
