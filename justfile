@@ -6,9 +6,25 @@ static_target := "x86_64-unknown-linux-musl"
 default:
     @just --list
 
-# Run every test; those of the whole line start Kafka and Redis themselves
+# Run the whole pipeline in one process, nothing installed: `just up players=10 workers=4`, settings in any order
+up *settings:
+    cargo run --release --quiet -- up {{ settings }}
+
+# Run an evaluation: `just trial production|workers|dead-workers players=20`, `just trial scale players=10,100,1000`
+trial *arguments:
+    cargo run --release --quiet -- trial {{ arguments }}
+
+# Check published files, and the topics that they are from: `just verify --out data/run-…`
+verify *arguments:
+    cargo run --release --quiet -- verify {{ arguments }}
+
+# Run every test that needs nothing installed, on the embedded broker
 test *arguments:
     cargo test --workspace {{ arguments }}
+
+# Run the integration tests on an Apache Kafka and a Redis that they start themselves, and with other people's clients
+test-real *arguments:
+    TEST_SERVICES=real cargo test -p superhero --test integration {{ arguments }}
 
 # Measure against the budgets, in release mode
 bench *arguments:

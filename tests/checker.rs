@@ -1,16 +1,19 @@
 //! What the files must hold: read from the topics and from Redis by means of their own, not by the worker's code.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod games;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
-use fred::prelude::*;
 use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{OffsetAt, UnknownTopicHandling};
 use serde_json::Value;
+
+use self::games::Game;
 
 /// What stands in a topic's partition: offset, value, and where it came from.
 #[derive(Debug)]
@@ -31,9 +34,11 @@ pub struct Totals {
     pub games: usize,
 }
 
-/// Compares topics and Redis with the published files; the first difference is the error.
-pub async fn check(bootstrap: &str, redis_port: u16, output: &Path, topics: &[&str]) -> Result<Totals> {
+/// Compares topics and games with the published files; the first difference is the error. The games are those of the Redis on that
+/// port, or, where there is none, those of the topics' events.
+pub async fn check(bootstrap: &str, redis_port: Option<u16>, output: &Path, topics: &[&str]) -> Result<Totals> {
     let (mut records, mut duplicates) = (0, 0);
+    let mut values = Vec::new();
     for topic in topics {
         let partitions = read_topic(bootstrap, topic).await?;
         for (partition, mut produced) in partitions {
@@ -44,10 +49,15 @@ pub async fn check(bootstrap: &str, redis_port: u16, output: &Path, topics: &[&s
             records += produced.len();
             check_raw(output, topic, partition, &produced)
                 .with_context(|| format!("{topic}/{partition} and its raw files differ"))?;
+            values.extend(produced.into_iter().map(|record| record.value));
         }
     }
     ensure!(leftovers(output)?.is_empty(), "unpublished segments are left: {:?}", leftovers(output)?);
-    let games = check_tables(redis_port, output).await?;
+    let games = match redis_port {
+        Some(port) => games::of_redis(port).await?,
+        None => games::of_events(values.iter().map(Vec::as_slice))?,
+    };
+    let games = check_tables(&games, output)?;
     Ok(Totals { records, duplicates, games })
 }
 
@@ -111,95 +121,32 @@ async fn read_topic(bootstrap: &str, topic: &str) -> Result<BTreeMap<i32, Vec<Pr
     Ok(partitions)
 }
 
-/// `GAME_META` and `GAME_PODIUM` against the keys in Redis; how many completed games there are.
-async fn check_tables(redis_port: u16, output: &Path) -> Result<usize> {
-    let redis = Builder::from_config(Config {
-        server: ServerConfig::new_centralized("127.0.0.1", redis_port),
-        ..Config::default()
-    })
-    .build()?;
-    redis.init().await?;
+/// `GAME_META` and `GAME_PODIUM` against what was played; how many completed games there are.
+fn check_tables(games: &BTreeMap<String, Game>, output: &Path) -> Result<usize> {
     let meta = table(output, "GAME_META")?;
     let podium = table(output, "GAME_PODIUM")?;
-    let games: Vec<String> = redis.zrange("games:participants", 0, -1, None, false, None, false).await?;
-    let mut completed = BTreeSet::new();
-    for game in games {
-        let status: String = redis.get(format!("games:{game}:status")).await?;
-        if status != "Completed" {
-            continue;
-        }
-        let users: BTreeSet<String> =
-            redis.smembers::<Vec<String>, _>(format!("games:{game}")).await?.into_iter().collect();
-        let mut heroes = BTreeSet::new();
-        let mut health = BTreeMap::new();
-        for user in &users {
-            let hero: BTreeMap<String, String> = redis.hgetall(format!("games:{game}:superheros:{user}")).await?;
-            heroes.insert((user.clone(), hero["id"].parse::<u64>()?));
-            health.insert(user.clone(), hero["health"].parse::<u64>()?);
-        }
-        let rows = meta.get(&game).with_context(|| format!("GAME_META lacks the completed game {game}"))?;
-        let found: Vec<(String, u64)> =
+    for (token, game) in games {
+        let rows = meta.get(token).with_context(|| format!("GAME_META lacks the completed game {token}"))?;
+        let found: BTreeMap<String, u64> =
             rows.iter().map(|row| (text(row, "user_token"), number(row, "superhero_id"))).collect();
-        ensure!(found.len() == users.len(), "GAME_META has {} rows for {} players of {game}", found.len(), users.len());
-        ensure!(found.into_iter().collect::<BTreeSet<_>>() == heroes, "GAME_META differs from Redis for {game}");
+        ensure!(rows.len() == game.heroes.len(), "GAME_META has {} rows for {token}: {game:?}", rows.len());
+        ensure!(found == game.heroes, "GAME_META has {found:?} for {token}: {game:?}");
 
-        let logs: Vec<String> = redis.lrange(format!("games:{game}:logs"), 0, -1).await?;
-        let expected = expected_podium(&users, &health, &logs)?;
-        let rows = podium.get(&game).with_context(|| format!("GAME_PODIUM lacks the completed game {game}"))?;
-        ensure!(rows.len() == users.len(), "GAME_PODIUM has {} rows for {game}", rows.len());
+        let expected = game.podium()?;
+        let rows = podium.get(token).with_context(|| format!("GAME_PODIUM lacks the completed game {token}"))?;
+        ensure!(rows.len() == expected.len(), "GAME_PODIUM has {} rows for {token}", rows.len());
         for row in rows {
             let found = ["rounds", "rank", "damage_delivered", "damage_received"].map(|name| number(row, name));
             let user = text(row, "user_token");
-            ensure!(
-                expected.get(&user) == Some(&found),
-                "{user} of {game}: {found:?}, Redis says {:?}",
-                expected.get(&user)
-            );
+            let expected = expected.get(&user);
+            ensure!(expected == Some(&found), "{user} of {token}: {found:?}, and {expected:?} was played");
         }
-        completed.insert(game);
     }
-    redis.quit().await?;
     for (name, table) in [("GAME_META", &meta), ("GAME_PODIUM", &podium)] {
-        let strangers: Vec<_> = table.keys().filter(|game| !completed.contains(*game)).collect();
+        let strangers: Vec<_> = table.keys().filter(|token| !games.contains_key(*token)).collect();
         ensure!(strangers.is_empty(), "{name} has games that were not completed: {strangers:?}");
     }
-    Ok(completed.len())
-}
-
-/// rounds, rank, damage delivered and received of each player, from the logs as they stand in Redis.
-fn expected_podium(
-    users: &BTreeSet<String>,
-    health: &BTreeMap<String, u64>,
-    logs: &[String],
-) -> Result<BTreeMap<String, [u64; 4]>> {
-    let mut rows: BTreeMap<String, [u64; 4]> = users.iter().map(|user| (user.clone(), [0; 4])).collect();
-    let mut fallen = Vec::new();
-    for log in logs {
-        let log: Value = serde_json::from_str(log)?;
-        let user = log["PAYLOAD"]["USER_TOKEN"].as_str().context("USER_TOKEN")?;
-        let details = &log["STATUS"]["DETAILS"];
-        match log["STATUS"]["ACTION"].as_str() {
-            Some("ATTACK") => {
-                let enemy = details["ENEMY_TOKEN"].as_str().context("ENEMY_TOKEN")?;
-                let damage = details["ENEMY_DAMAGE"].as_u64().context("ENEMY_DAMAGE")?;
-                let attacker = rows.get_mut(user).context("an attacker of another game")?;
-                attacker[0] += 1;
-                attacker[2] += damage;
-                rows.get_mut(enemy).context("an enemy of another game")?[3] += damage;
-                if details["ENEMY_HEALTH_POST"] == 0 {
-                    fallen.push(enemy.to_owned());
-                }
-            }
-            Some("FORFEIT") => fallen.push(user.to_owned()),
-            other => bail!("the action {other:?}"),
-        }
-    }
-    let mut living: Vec<&String> = users.iter().filter(|user| !fallen.contains(user)).collect();
-    living.sort_by_key(|user| (std::cmp::Reverse(health[*user]), *user));
-    for (place, user) in living.into_iter().chain(fallen.iter().rev()).enumerate() {
-        rows.get_mut(user).context("a fallen hero of another game")?[1] = place as u64 + 1;
-    }
-    Ok(rows)
+    Ok(games.len())
 }
 
 /// The rows of a table by game.

@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::process::{Ended, Process, binary};
 use crate::services::{Kafka, Redis, free_port};
-use crate::test;
+use crate::{real, test};
 
 const FAILURE: i32 = 1;
 const USAGE: i32 = 2;
@@ -23,12 +23,12 @@ pub fn tests() -> Vec<Trial> {
         test("every binary explains itself", explains_itself),
         test("an unknown flag is refused", unknown_flag),
         test("bad values are refused by name", bad_values),
-        test("a taken port is named", port_taken),
-        test("a Kafka that is not there is named", no_kafka),
+        real("a taken port is named", port_taken),
+        real("a Kafka that is not there is named", no_kafka),
         test("a Redis that is not there is named", no_redis),
-        test("an unreadable or broken hero file is refused and Redis left as it was", broken_heroes),
-        test("an OUTPUT_DIR that cannot be written is named", unwritable_output),
-        test("a folder of another cluster is refused", other_cluster),
+        real("an unreadable or broken hero file is refused and Redis left as it was", broken_heroes),
+        real("an OUTPUT_DIR that cannot be written is named", unwritable_output),
+        real("a folder of another cluster is refused", other_cluster),
     ]
 }
 

@@ -21,16 +21,16 @@ use uuid::Uuid;
 
 use crate::process::{Process, binary};
 use crate::services::Redis;
-use crate::test;
+use crate::{real, test};
 
 /// The imports.
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("the built-in roster loads", built_in),
-        test("the public hero file imports as the reference stores it", public_file),
-        test("every duel of public heroes ends", public_duels_end),
-        test("heroes are pulled from a hero API until it has no more", pulled),
-        test("a hero API that refuses is named without the token", pull_refused),
+        real("the built-in roster loads", built_in),
+        real("the public hero file imports as the reference stores it", public_file),
+        test("every duel of public heroes ends", public_duels_end).with_ignored_flag(!public_heroes().exists()),
+        real("heroes are pulled from a hero API until it has no more", pulled),
+        real("a hero API that refuses is named without the token", pull_refused),
     ]
 }
 

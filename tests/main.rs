@@ -1,13 +1,15 @@
-//! The integration tests: real sockets, real processes, a real Apache Kafka and a real Redis.
+//! The integration tests: real sockets and real processes, on the embedded broker with nothing installed, or, with
+//! `TEST_SERVICES=real`, on an Apache Kafka and a Redis and with other people's clients.
 //!
-//! Services are started on free ports by the scripts in `tests/services/`, the first time that a test wants them, and
-//! stopped by process id at the end. A missing Java, Maven or redis-server fails the tests that need it, with the line that says what to install.
+//! Services are started on free ports, the first time that a test wants them, and stopped by process id at the end. With
+//! `TEST_SERVICES=real` a missing Java, Maven, redis-server, kcat or Python fails the tests that need it, with the line that says what to install.
 
 // One binary: what its modules share is `pub` for their readers, not for another crate.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod checker;
 mod cli;
+mod clients;
 mod heroes;
 mod kafka;
 mod process;
@@ -17,6 +19,7 @@ mod services;
 mod store;
 mod transport;
 mod trials;
+mod up;
 mod worker;
 
 use std::future::Future;
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let tests = [
         cli::tests(),
+        clients::tests(),
         heroes::tests(),
         kafka::tests(),
         python::tests(),
@@ -41,11 +45,21 @@ fn main() -> ExitCode {
         store::tests(),
         transport::tests(),
         trials::tests(),
+        up::tests(),
         worker::tests(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     services::stop_shared();
     conclusion.exit_code()
+}
+
+/// A [`test`] that needs what has to be installed; ignored where the tests run on the embedded parts.
+fn real<F, Fut>(name: &str, body: F) -> Trial
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<()>>,
+{
+    test(name, body).with_ignored_flag(!services::are_real())
 }
 
 /// A test that awaits, on a runtime of its own, within [`TEST_DEADLINE`].

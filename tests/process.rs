@@ -120,12 +120,15 @@ impl Process {
 
     /// The address that a server says it listens on.
     pub async fn listening(&mut self) -> Result<String> {
-        const SAYS: &str = "Listening on ";
-        self.prints(SAYS).await?;
+        Ok(self.says("Listening on ").await?.trim_start_matches("ws://").to_owned())
+    }
+
+    /// The word that it prints after `text`.
+    pub async fn says(&mut self, text: &str) -> Result<String> {
+        self.prints(text).await?;
         let printed = self.printed();
-        let after = printed.split(SAYS).nth(1).unwrap_or_default();
-        let address = after.split_whitespace().next().context("no address after it")?;
-        Ok(address.trim_start_matches("ws://").to_owned())
+        let after = printed.split(text).nth(1).unwrap_or_default();
+        Ok(after.split_whitespace().next().with_context(|| format!("no word after {text:?}"))?.to_owned())
     }
 
     /// What it has printed so far.

@@ -1,6 +1,6 @@
 //! A Python client, written against the specification alone, plays with our bots on our server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
@@ -8,21 +8,28 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::process::{Process, binary};
+use crate::real;
 use crate::services::Redis;
-use crate::test;
 
 /// Games with a stranger.
 pub fn tests() -> Vec<Trial> {
-    vec![test("a Python client plays whole games with our bots", plays_with_our_bots)]
+    vec![real("a Python client plays whole games with our bots", plays_with_our_bots)]
+}
+
+/// An interpreter that has what `requirements.txt` lists.
+pub async fn interpreter() -> Result<String> {
+    let made = Command::new(folder().join("venv")).output().await?;
+    ensure!(made.status.success(), "tests/python/venv: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(String::from_utf8(made.stdout)?.trim().to_owned())
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python")
 }
 
 async fn plays_with_our_bots() -> Result<()> {
     const GAMES: u64 = 3;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
-    let made = Command::new(folder.join("venv")).output().await?;
-    ensure!(made.status.success(), "tests/python/venv: {}", String::from_utf8_lossy(&made.stderr));
-    let python = String::from_utf8(made.stdout)?.trim().to_owned();
-
+    let (folder, python) = (folder(), interpreter().await?);
     let redis = Redis::shared()?;
     let mut command = binary("superhero-server");
     command.env("REDIS_PORT", redis.port.to_string()).env("REDIS_DB", "6").env("LOGGER_MODULE", "default");

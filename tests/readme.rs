@@ -17,6 +17,10 @@ async fn names_real_settings() -> Result<()> {
     let mut help = String::new();
     for arguments in [
         &["superhero", "wait"][..],
+        &["superhero", "up"],
+        &["superhero", "trial", "scale"],
+        &["superhero", "verify"],
+        &["superhero", "broker"],
         &["superhero-server"],
         &["superhero-player"],
         &["superhero-worker"],
@@ -26,19 +30,25 @@ async fn names_real_settings() -> Result<()> {
         command.args(&arguments[1..]).arg("--help");
         help += &Process::spawn(arguments[0], command)?.succeed().await?;
     }
-    let code: String = README.split("```").skip(1).step_by(2).collect();
+    let fenced = README.split("```").skip(1).step_by(2);
+    let code: String = fenced.filter_map(|block| block.strip_prefix("console")).collect();
     ensure!(!code.is_empty(), "the README shows no commands");
     for word in code.split_whitespace() {
         let flag = word.split('=').next().context("split yields once")?;
         if let Some(name) = flag.strip_prefix("--").filter(|name| !name.is_empty()) {
             ensure!(help.contains(&format!("--{name}")) || CARGO_FLAGS.contains(&name), "the README names --{name}");
         }
+        let is_word = flag != word && flag.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        ensure!(!is_word || help.contains(&format!("--{flag} ")), "the README names {flag}=…");
         let setting =
             !flag.is_empty() && flag.chars().all(|c| c.is_ascii_uppercase() || c == '_') && flag.contains('_');
-        ensure!(!setting || help.contains(flag), "the README names {flag}");
+        ensure!(!setting || help.contains(flag) || flag == TEST_SETTING, "the README names {flag}");
     }
     Ok(())
 }
 
 /// Flags in the README that belong to cargo.
-const CARGO_FLAGS: [&str; 5] = ["release", "bin", "workspace", "bins", "locked"];
+const CARGO_FLAGS: [&str; 6] = ["release", "bin", "workspace", "bins", "locked", "test"];
+
+/// What the tests run on, which is no setting of a binary.
+const TEST_SETTING: &str = "TEST_SERVICES";

@@ -1,19 +1,33 @@
-//! Real services for the tests, by the scripts in `tests/services/`.
+//! What the tests run on: the embedded broker, or real services by the scripts in `tests/services/`.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-/// An Apache Kafka of one broker, stopped when dropped.
+/// `TEST_SERVICES=real` chooses Apache Kafka, Redis and what else is installed; everything else is the embedded parts, for which nothing
+/// has to be there.
+pub fn are_real() -> bool {
+    std::env::var_os("TEST_SERVICES").is_some_and(|services| services == "real")
+}
+
+/// A Kafka of one broker, stopped when dropped.
 #[derive(Debug)]
 pub struct Kafka {
     /// `host:port`.
     pub bootstrap: String,
-    started: Started,
+    running: Running,
+}
+
+#[derive(Debug)]
+enum Running {
+    Apache(Started),
+    Embedded(Embedded),
 }
 
 /// A Redis, stopped when dropped.
@@ -25,10 +39,21 @@ pub struct Redis {
 }
 
 impl Kafka {
-    /// Starts one; a few seconds.
+    /// Starts one, of the kind that the tests run on: a few seconds for an Apache Kafka.
     pub fn start() -> Result<Self> {
+        if are_real() { Self::apache() } else { Self::embedded() }
+    }
+
+    /// Starts an Apache Kafka, whatever the tests run on.
+    pub fn apache() -> Result<Self> {
         let started = Started::up(&["--only", "kafka", "--kafka-port", "0"])?;
-        Ok(Self { bootstrap: started.setting("KAFKA_BOOTSTRAP_SERVERS")?, started })
+        Ok(Self { bootstrap: started.setting("KAFKA_BOOTSTRAP_SERVERS")?, running: Running::Apache(started) })
+    }
+
+    /// Starts `superhero broker`, whatever the tests run on.
+    pub fn embedded() -> Result<Self> {
+        let broker = Embedded::start()?;
+        Ok(Self { bootstrap: broker.address.clone(), running: Running::Embedded(broker) })
     }
 
     /// The one that tests share which use topics and groups of their own.
@@ -52,10 +77,63 @@ impl Kafka {
 
     /// The process id of the broker, for tests that stop and continue it.
     pub fn pid(&self) -> Result<u32> {
-        let file = self.started.folder.path().join("kafka-1/pid");
+        let started = match &self.running {
+            Running::Embedded(broker) => return Ok(broker.child.id()),
+            Running::Apache(started) => started,
+        };
+        let file = started.folder.path().join("kafka-1/pid");
         let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
         let pid = text.split_whitespace().next().context("an empty pid file")?;
         Ok(pid.parse()?)
+    }
+}
+
+/// A `superhero broker`, killed when dropped.
+#[derive(Debug)]
+struct Embedded {
+    address: String,
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Embedded {
+    fn start() -> Result<Self> {
+        /// It listens within milliseconds; a busy machine may let it wait.
+        const DEADLINE: Duration = Duration::from_secs(20);
+        const LOOK_AGAIN: Duration = Duration::from_millis(5);
+        const SAYS: &str = "Listening on ";
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("log");
+        let child = Command::new(env!("CARGO_BIN_EXE_superhero"))
+            .args(["broker", "--listen", "127.0.0.1:0"])
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .context("starting superhero broker")?;
+        let mut broker = Self { address: String::new(), child, _folder: folder };
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let said = std::fs::read_to_string(&log)?;
+            let line = said.split_once(SAYS).and_then(|(_, rest)| rest.split_once('\n'));
+            if let Some((address, _)) = line {
+                address.trim().clone_into(&mut broker.address);
+                return Ok(broker);
+            }
+            if broker.child.try_wait()?.is_some() || Instant::now() > deadline {
+                bail!("superhero broker does not listen; it said:\n{said}");
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // It may have been killed by the test, or stand still.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::real;
 use crate::services;
-use crate::test;
 
 /// The database of the conformance suite on the shared server.
 const DATABASE: u8 = 9;
@@ -34,7 +34,7 @@ const LIMITS: Limits = Limits { rounds: 100 };
 /// The cases of the suite, and those of this file.
 pub fn tests() -> Vec<Trial> {
     let cases = conformance::cases::<Redis>().into_iter().map(|(name, case)| {
-        test(&format!("redis store: {name}"), move || async move {
+        real(&format!("redis store: {name}"), move || async move {
             let port = services::Redis::shared()?.port;
             let store = Redis::connect(RedisConfig::new("127.0.0.1", port, DATABASE), CONNECT_DEADLINE).await?;
             case(store.clone()).await;
@@ -42,16 +42,16 @@ pub fn tests() -> Vec<Trial> {
         })
     });
     let own = vec![
-        test("redis store: keys have the names and types of the specification", keys_are_those_of_the_specification),
-        test("redis store: a cleaned game's keys all expire", a_cleaned_games_keys_expire),
-        test("redis store: what others wrote into a key is named and nothing is changed", malformed_keys_are_named),
-        test("redis store: two servers fill and play the same games", two_servers_share_games),
-        test("redis store: a restarted server is found again", a_restarted_server_is_found_again),
-        test("redis store: a stopped server fails calls in time", a_stopped_server_fails_calls_in_time),
-        test("redis store: lost connections lose and double no move", lost_connections_double_nothing),
-        test("redis store: a server that comes late is waited for", a_late_server_is_waited_for),
-        test("redis store: no server is told with its address", no_server_is_told),
-        test("redis store: after closing it calls fail and subscriptions end", a_closed_store_ends),
+        real("redis store: keys have the names and types of the specification", keys_are_those_of_the_specification),
+        real("redis store: a cleaned game's keys all expire", a_cleaned_games_keys_expire),
+        real("redis store: what others wrote into a key is named and nothing is changed", malformed_keys_are_named),
+        real("redis store: two servers fill and play the same games", two_servers_share_games),
+        real("redis store: a restarted server is found again", a_restarted_server_is_found_again),
+        real("redis store: a stopped server fails calls in time", a_stopped_server_fails_calls_in_time),
+        real("redis store: lost connections lose and double no move", lost_connections_double_nothing),
+        real("redis store: a server that comes late is waited for", a_late_server_is_waited_for),
+        real("redis store: no server is told with its address", no_server_is_told),
+        real("redis store: after closing it calls fail and subscriptions end", a_closed_store_ends),
     ];
     cases.chain(own).collect()
 }

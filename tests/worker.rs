@@ -1,4 +1,4 @@
-//! Workers against a real Kafka: what stands in the files, whatever happens to the workers.
+//! Workers against a Kafka: what stands in the files, whatever happens to the workers.
 //!
 //! Every case has a topic, a group and a folder of its own, so that the cases may run at the same time on one cluster;
 //! those of the game tables need the simulator's own topic and therefore a cluster of their own.
@@ -6,8 +6,9 @@
 mod faults;
 mod files;
 mod group;
-mod setting;
+pub mod setting;
 mod tables;
+mod verified;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use libtest_mimic::Trial;
 
-use crate::services::Kafka;
+use crate::services::{Kafka, are_real};
 
 /// All cases.
 pub fn tests() -> Vec<Trial> {
@@ -41,8 +42,13 @@ pub fn tests() -> Vec<Trial> {
         faults::a_topic_that_was_made_again_is_refused,
         faults::a_topic_that_is_made_again_meanwhile_ends_the_worker,
         faults::records_that_the_broker_deleted_first_are_counted_as_lost,
-        faults::a_batch_that_cannot_be_decoded_holds_up_its_partition_only,
+        verified::files_agree_with_their_topic_whatever_is_in_it,
+        verified::what_differs_from_the_topic_is_told_with_its_offset,
     ];
+    // A batch of Kafka's own producer.
+    let java = cases![Kafka::shared: faults::a_batch_that_cannot_be_decoded_holds_up_its_partition_only]
+        .into_iter()
+        .map(|case| case.with_ignored_flag(!are_real()));
     let own = cases![
         start:
         faults::a_broker_that_stands_still_costs_no_record_and_doubles_none,
@@ -50,7 +56,7 @@ pub fn tests() -> Vec<Trial> {
         tables::a_store_that_does_not_answer_holds_the_partition_up,
         tables::a_panic_of_one_partition_is_survived_by_all,
     ];
-    shared.into_iter().chain(own).collect()
+    shared.into_iter().chain(java).chain(own).collect()
 }
 
 fn start() -> Result<Arc<Kafka>> {

@@ -11,6 +11,7 @@ use superhero_event::{Level, Task};
 use superhero_kafka::readiness::{ReadinessConfig, wait_ready};
 use superhero_kafka::{Cluster, KafkaConfig};
 use superhero_store::memory::Memory;
+use superhero_verify::VerifyConfig;
 use superhero_worker::WorkerConfig;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -33,6 +34,10 @@ pub struct Consume {
     pub kcat_us: f64,
     /// The worker's records per second of wall time.
     pub ours_per_s: f64,
+    /// `superhero verify` of the worker's files by themselves.
+    pub verify_us: f64,
+    /// The same, each row compared with its record.
+    pub compare_us: f64,
 }
 
 /// Takes `records` records of 515 bytes each way from the Kafka at `bootstrap`.
@@ -44,8 +49,10 @@ pub fn run(bootstrap: &str, records: usize) -> Result<Consume> {
     runtime.block_on(fill(&config, &topic, records))?;
     let folder = tempfile::tempdir()?;
     let kcat_us = kcat(bootstrap, &topic, folder.path(), records)?;
-    let (ours_us, ours_per_s) = runtime.block_on(ours(config, &topic, folder.path(), records))?;
-    Ok(Consume { ours_us, kcat_us, ours_per_s })
+    let (ours_us, ours_per_s) = runtime.block_on(ours(config.clone(), &topic, folder.path(), records))?;
+    let verify_us = runtime.block_on(verify(None, &topic, folder.path(), records))?;
+    let compare_us = runtime.block_on(verify(Some(config), &topic, folder.path(), records))?;
+    Ok(Consume { ours_us, kcat_us, ours_per_s, verify_us, compare_us })
 }
 
 async fn ours(kafka: KafkaConfig, topic: &str, folder: &std::path::Path, records: usize) -> Result<(f64, f64)> {
@@ -58,6 +65,15 @@ async fn ours(kafka: KafkaConfig, topic: &str, folder: &std::path::Path, records
     let (spent, lasted) = (cpu::own_seconds()? - cpu, start.elapsed());
     ensure!(summary.records == records as u64 && summary.dead_letters == 0, "{records} records, and {summary}");
     Ok((spent * 1e6 / records as f64, records as f64 / lasted.as_secs_f64()))
+}
+
+async fn verify(kafka: Option<KafkaConfig>, topic: &str, folder: &std::path::Path, records: usize) -> Result<f64> {
+    let config = VerifyConfig { folders: vec![folder.to_owned()], kafka, topics: Some(vec![topic.to_owned()]) };
+    let before = cpu::own_seconds()?;
+    let found = superhero_verify::verify(config, CancellationToken::new()).await?;
+    let spent = cpu::own_seconds()? - before;
+    ensure!(found.is_clean() && found.rows.raw == records as u64, "{found}");
+    Ok(spent * 1e6 / records as f64)
 }
 
 fn kcat(bootstrap: &str, topic: &str, folder: &std::path::Path, records: usize) -> Result<f64> {

@@ -1,4 +1,4 @@
-//! Measurements against the budgets: `just bench [log_call] [produce] [consume] [server] [idle]`, all of them by default.
+//! Measurements against the budgets: `just bench [log_call] [produce] [broker] [consume] [server] [idle]`, all of them by default.
 //!
 //! Each prints a ratio to a baseline of the same run, since the machines that this runs on are shared and of any speed. Kafka
 //! and Redis are started for it; `kcat` must be installed.
@@ -21,18 +21,37 @@ mod services;
 
 use anyhow::Result;
 
+use self::services::Kafka;
+
 /// Events for the produce benchmark; some seconds either way.
 const EVENTS: usize = 2_000_000;
 /// Records for the consume benchmark.
 const RECORDS: usize = 1_000_000;
 
+/// The Apache Kafka that measurements share, started by the first.
+#[derive(Default)]
+struct Apache(std::cell::OnceCell<Kafka>);
+
+impl Apache {
+    fn get(&self) -> Result<&Kafka> {
+        match self.0.get() {
+            Some(kafka) => Ok(kafka),
+            None => {
+                let kafka = Kafka::apache()?;
+                Ok(self.0.get_or_init(|| kafka))
+            }
+        }
+    }
+}
+
 fn main() -> Result<()> {
     // Cargo passes `--bench`, which means nothing here.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let apache = Apache::default();
     println!("| measured | ours | baseline | ratio | budget |\n|---|---|---|---|---|");
     if is_wanted("log_call") {
-        let cost = log_call::run(&services::Kafka::shared()?.bootstrap)?;
+        let cost = log_call::run(&apache.get()?.bootstrap)?;
         for (how, ours, appender) in [
             ("in bursts", cost.ours.burst_ns, cost.appender.burst_ns),
             ("every 250 µs", cost.ours.paced_ns, cost.appender.paced_ns),
@@ -42,14 +61,20 @@ fn main() -> Result<()> {
         }
     }
     if is_wanted("produce") {
-        let cost = produce::run(&services::Kafka::shared()?.bootstrap, EVENTS)?;
+        let cost = produce::run(&apache.get()?.bootstrap, EVENTS)?;
         let budget = "≤ 0.7 ×";
         row("produce 250 B, acks=all, CPU per event", cost.ours_us, "µs", ("kcat, bare values", cost.kcat_us), budget);
         println!("| its events per second | {:.0} | | | |", cost.ours_per_s);
         row("the same CPU", cost.ours_us, "µs", ("kcat, keys and headers", cost.kcat_alike_us), budget);
     }
+    if is_wanted("broker") {
+        let (embedded, apache) = (Kafka::embedded()?, apache.get()?);
+        let ours = produce::broker_us(&embedded.bootstrap, embedded.pid()?, EVENTS)?;
+        let theirs = produce::broker_us(&apache.bootstrap, apache.pid()?, EVENTS)?;
+        row("embedded broker, 250 B taken, its CPU per event", ours, "µs", ("Apache Kafka", theirs), "");
+    }
     if is_wanted("consume") {
-        let cost = consume::run(&services::Kafka::shared()?.bootstrap, RECORDS)?;
+        let cost = consume::run(&apache.get()?.bootstrap, RECORDS)?;
         row(
             "worker, 515 B to rows, CPU per record",
             cost.ours_us,
@@ -58,6 +83,8 @@ fn main() -> Result<()> {
             "≤ 2.5 µs, ≤ 0.5 ×",
         );
         println!("| its records per second | {:.0} | | | |", cost.ours_per_s);
+        row("verify, CPU per row", cost.verify_us, "µs", ("kcat -C -J > file", cost.kcat_us), "");
+        row("verify with the topic, CPU per row", cost.compare_us, "µs", ("kcat -C -J > file", cost.kcat_us), "");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if is_wanted("server") {
@@ -73,7 +100,6 @@ fn main() -> Result<()> {
         let kib = runtime.block_on(servers::idle(&services::Redis::start()?))?;
         println!("| memory per idle player | {kib:.1} KiB | | | ≤ 10 KiB |");
     }
-    services::stop_shared();
     Ok(())
 }
 

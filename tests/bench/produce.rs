@@ -57,6 +57,21 @@ pub fn run(bootstrap: &str, events: usize) -> Result<Produce> {
     })
 }
 
+/// Microseconds of the CPU time of the broker with the process id `pid` for each of `events` events.
+pub fn broker_us(bootstrap: &str, pid: u32, events: usize) -> Result<f64> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let config = KafkaConfig::new(bootstrap, "superhero-bench")?;
+        let cluster = Cluster::connect(&config, tokio::time::Instant::now() + Duration::from_secs(10)).await?;
+        cluster.create_missing_topics(&[TOPIC.to_owned()], PARTITIONS, 1).await?;
+        // The first round is for a virtual machine to warm up.
+        ours(config.clone(), events / 4).await?;
+        let before = cpu::seconds_of(pid)?;
+        ours(config, events).await?;
+        Ok((cpu::seconds_of(pid)? - before) * 1e6 / events as f64)
+    })
+}
+
 async fn ours(config: KafkaConfig, events: usize) -> Result<(f64, f64)> {
     let transport = Transport::new(TransportConfig::new(Publisher::Kafka(KafkaPublisher::new(config)), 1));
     let log = tracing::Dispatch::new(tracing_subscriber::registry().with(transport.layer()));

@@ -76,7 +76,7 @@ pub async fn a_topic_that_is_made_again_meanwhile_ends_the_worker(kafka: &Kafka,
     Ok(())
 }
 
-async fn make_again(setting: &Setting) -> Result<()> {
+pub async fn make_again(setting: &Setting) -> Result<()> {
     let before = setting.cluster.metadata().await?.topics[&setting.topic].id;
     let client = rskafka::client::ClientBuilder::new(setting.kafka.bootstrap_servers.clone()).build().await?;
     client.controller_client()?.delete_topic(&setting.topic, 10_000).await?;

@@ -87,6 +87,11 @@ impl Setting {
         Ok(Self { topic, partitions: *partitions, cluster, kafka, group, output: output.to_owned() })
     }
 
+    /// The workers' consumer group.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
     /// Uncompressed files; a worker that is killed is missed after the shortest session that the broker allows.
     pub fn config(&self) -> WorkerConfig {
         let mut config = WorkerConfig::new(self.kafka.clone(), [&self.topic], &self.output);
