@@ -8,15 +8,15 @@ default:
 
 # Run the whole pipeline in one process, nothing installed: `just up players=10 workers=4`, settings in any order
 up *settings:
-    cargo run --release --quiet -- up {{ settings }}
+    cargo run --release -- up {{ settings }}
 
 # Run an evaluation: `just trial production|workers|dead-workers players=20`, `just trial scale players=10,100,1000`
 trial *arguments:
-    cargo run --release --quiet -- trial {{ arguments }}
+    cargo run --release -- trial {{ arguments }}
 
 # Check published files, and the topics that they are from: `just verify --out data/run-…`
 verify *arguments:
-    cargo run --release --quiet -- verify {{ arguments }}
+    cargo run --release -- verify {{ arguments }}
 
 # Run every test that needs nothing installed, on the embedded broker
 test *arguments:

@@ -107,6 +107,7 @@ async fn refuses() -> Result<()> {
         ("redis=nowhere", &["nowhere", "host:port"]),
         ("workers=0", &["workers=0", "at least 1"]),
         ("players=1", &["players=1", "at least 2"]),
+        ("partitions=-3", &["-3", "from 1 upwards"]),
     ] {
         let mut command = binary("superhero");
         command.args(["up", word]).arg(format!("out={}", out.path().display()));

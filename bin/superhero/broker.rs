@@ -5,7 +5,7 @@ use std::num::{NonZeroI32, NonZeroUsize};
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use superhero_broker::BrokerConfig;
-use superhero_service::{Failure, LogArguments};
+use superhero_service::{Failure, LogArguments, positive};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -27,7 +27,7 @@ pub(crate) struct Broker {
     advertised_listener: Option<(String, u16)>,
 
     /// Partitions of a topic that is made without a number
-    #[arg(long, env = "KAFKA_PARTITIONS", value_name = "COUNT", default_value = "4")]
+    #[arg(long, env = "KAFKA_PARTITIONS", value_name = "COUNT", default_value = "4", value_parser = positive)]
     num_partitions: NonZeroI32,
 
     /// Make a topic when a client asks for one that is not there

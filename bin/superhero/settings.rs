@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use superhero_kafka::KafkaConfig;
-use superhero_service::{Failure, Kind, LogArguments, LogFormat, LogGuard, LogLevel, Secret, max_open_files, seconds};
+use superhero_service::{
+    Failure, Kind, LogArguments, LogFormat, LogGuard, LogLevel, Secret, max_open_files, positive, seconds,
+};
 use superhero_simulation::{ConfigError, Simulation, SimulationConfig, SimulationError, WorkersStart};
 use superhero_store::redis::RedisConfig;
 
@@ -46,7 +48,7 @@ pub(crate) struct RunArguments {
     out: PathBuf,
 
     /// Partitions of a topic that is made for the run
-    #[arg(long, env = "KAFKA_PARTITIONS", value_name = "COUNT", default_value = "4")]
+    #[arg(long, env = "KAFKA_PARTITIONS", value_name = "COUNT", default_value = "4", value_parser = positive)]
     partitions: NonZeroI32,
 
     /// A Kafka in place of the embedded broker, as host:port

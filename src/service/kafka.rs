@@ -4,6 +4,8 @@ use std::num::{NonZeroI16, NonZeroI32};
 
 use clap::Args;
 
+use crate::unit::positive;
+
 /// Where Kafka is, and what topics are made like.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Kafka")]
@@ -36,11 +38,4 @@ impl KafkaArguments {
     pub fn bootstrap_servers(&self) -> String {
         self.kafka_bootstrap_servers.clone().unwrap_or_else(|| format!("{}:{}", self.kafka_host, self.kafka_port))
     }
-}
-
-fn positive(text: &str) -> Result<NonZeroI32, String> {
-    text.parse()
-        .ok()
-        .filter(|count: &NonZeroI32| count.is_positive())
-        .ok_or_else(|| "not a count from 1 upwards".into())
 }

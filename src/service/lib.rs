@@ -27,5 +27,5 @@ pub use kafka::KafkaArguments;
 pub use logging::{LogArguments, LogError, LogFormat, LogGuard, LogLevel};
 pub use redis::{RedisArguments, Secret};
 pub use run::{run, run_with_words};
-pub use unit::seconds;
+pub use unit::{positive, seconds};
 pub use wait::WaitArguments;

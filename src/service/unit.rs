@@ -1,5 +1,6 @@
 //! Values with a unit.
 
+use std::num::NonZeroI32;
 use std::time::Duration;
 
 /// Reads a number of seconds, such as `0.2`.
@@ -9,6 +10,17 @@ use std::time::Duration;
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "not a number of seconds from 0 upwards".to_owned())
+}
+
+/// Reads a count that Kafka's protocol carries as an int32, from 1 upwards.
+///
+/// # Errors
+/// A message for the command line, which names the value itself.
+pub fn positive(text: &str) -> Result<NonZeroI32, String> {
+    text.parse()
+        .ok()
+        .filter(|count: &NonZeroI32| count.is_positive())
+        .ok_or_else(|| "not a count from 1 upwards".into())
 }
 
 #[cfg(test)]
