@@ -6,6 +6,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -69,14 +71,9 @@ impl Process {
         self.child.id().with_context(|| format!("{} has ended", self.name))
     }
 
-    /// Sends a signal, such as `TERM`.
-    pub async fn signal(&self, signal: &str) -> Result<()> {
-        let pid = self.pid()?;
-        let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().await?;
-        if !status.success() {
-            bail!("kill -{signal} {pid} ({}) failed", self.name);
-        }
-        Ok(())
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self::signal(self.pid()?, signal)
     }
 
     /// Waits for its end.
@@ -99,7 +96,7 @@ impl Process {
 
     /// Asks it to stop and waits for its end, which must be exit code 0.
     pub async fn stop(self) -> Result<String> {
-        self.signal("TERM").await?;
+        self.signal(Signal::TERM)?;
         self.succeed().await
     }
 
@@ -135,6 +132,12 @@ impl Process {
     pub fn printed(&self) -> String {
         std::fs::read_to_string(&self.output).unwrap_or_default()
     }
+}
+
+/// Signals a process that is a test's own.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let known = i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))?;
+    kill_process(known, signal).with_context(|| format!("signalling process {pid} with {signal:?}"))
 }
 
 /// Waits until `condition` holds, looking again and again until `deadline` has passed.

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::process::{self, Signal};
+
 /// `TEST_SERVICES=real` chooses Apache Kafka, Redis and what else is installed; everything else is the embedded parts, for which nothing
 /// has to be there.
 pub fn are_real() -> bool {
@@ -75,7 +77,12 @@ impl Kafka {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The process id of the broker, for tests that stop and continue it.
+    /// Signals the broker, which the test has for itself.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        process::signal(self.pid()?, signal)
+    }
+
+    /// The process id of the broker.
     pub fn pid(&self) -> Result<u32> {
         let started = match &self.running {
             Running::Embedded(broker) => return Ok(broker.child.id()),

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::process::{self, Signal};
 use crate::real;
 use crate::services;
 
@@ -102,10 +103,8 @@ impl Server {
     }
 
     /// Stops or continues the process: it keeps its connections and answers nothing meanwhile.
-    fn signal(&self, signal: &str) -> Result<()> {
-        let pid = self.process.as_ref().context("the server runs")?.id();
-        ensure!(Command::new("kill").args([signal, &pid.to_string()]).status()?.success(), "kill {signal} {pid}");
-        Ok(())
+    fn signal(&self, signal: Signal) -> Result<()> {
+        process::signal(self.process.as_ref().context("the server runs")?.id(), signal)
     }
 
     fn config(&self) -> RedisConfig {
@@ -423,7 +422,7 @@ async fn a_stopped_server_fails_calls_in_time() -> Result<()> {
     // No roster is known, so that the finds have to wait for one another's reading.
     store.load_heroes(&[]).await?;
     let mut subscription = store.subscribe(game).await?;
-    server.signal("-STOP")?;
+    server.signal(Signal::STOP)?;
     let start = Instant::now();
     let mut calls = JoinSet::new();
     for call in 0..40 {
@@ -439,7 +438,7 @@ async fn a_stopped_server_fails_calls_in_time() -> Result<()> {
         ensure!(matches!(call?, Err(StoreError::Unavailable(_))));
     }
     ensure!(start.elapsed() < 4 * COMMAND_TIMEOUT, "failing took {:?}", start.elapsed());
-    server.signal("-CONT")?;
+    server.signal(Signal::CONT)?;
     eventually(&store).await?;
     ensure!(store.snapshot(game).await?.is_some());
     // Whether the subscribed connection was given up or not, what happens now arrives.
@@ -589,7 +588,7 @@ async fn a_closed_store_ends() -> Result<()> {
 
     let left = server.connect().await?;
     let subscription = left.subscribe(game).await?;
-    server.signal("-STOP")?;
+    server.signal(Signal::STOP)?;
     let start = Instant::now();
     // Whether QUIT can still be written is the kernel's affair; that it is not waited for longer is ours.
     let _ = left.close().await;

@@ -11,12 +11,11 @@ use superhero_kafka::{Cluster, KafkaConfig, partition_for_key};
 use superhero_transport::{
     FlushError, Guard, KafkaPublisher, Publisher, RedisPublisher, Transport, TransportConfig, WhenFull,
 };
-use tokio::process::Command;
 use tokio::time::Instant;
 use tracing::Dispatch;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::process::eventually;
+use crate::process::{Signal, eventually};
 use crate::services::{Kafka, Redis};
 use crate::{real, test};
 
@@ -181,14 +180,6 @@ async fn only_events() -> Result<()> {
     Ok(())
 }
 
-/// Signals a broker, which the test has for itself.
-async fn signal(kafka: &Kafka, signal: &str) -> Result<()> {
-    let pid = kafka.pid()?.to_string();
-    let status = Command::new("kill").args([&format!("-{signal}"), &pid]).status().await?;
-    ensure!(status.success(), "kill -{signal} {pid} failed");
-    Ok(())
-}
-
 async fn broker_pauses() -> Result<()> {
     const EVENTS: usize = 4_000;
     let kafka = Kafka::start()?;
@@ -199,10 +190,10 @@ async fn broker_pauses() -> Result<()> {
         Ok(emitting.guard.counters().acknowledged == EVENTS as u64 / 2)
     })
     .await?;
-    signal(&kafka, "STOP").await?;
+    kafka.signal(Signal::STOP)?;
     emitting.emit(&topic, EVENTS / 2..EVENTS);
     let unwell = eventually("a request is given up", DEADLINE, async || Ok(emitting.guard.health().is_err())).await;
-    signal(&kafka, "CONT").await?;
+    kafka.signal(Signal::CONT)?;
     unwell?;
     let counters = emitting.guard.close(DEADLINE).await?.counters;
     ensure!(counters.acknowledged == EVENTS as u64 && counters.dropped == 0, "{counters:?}");
@@ -218,7 +209,7 @@ async fn broker_gone() -> Result<()> {
     emitting.emit(&topic, 0..EVENTS);
     eventually("they are acknowledged", DEADLINE, async || Ok(emitting.guard.counters().acknowledged == EVENTS as u64))
         .await?;
-    signal(&kafka, "KILL").await?;
+    kafka.signal(Signal::KILL)?;
     emitting.emit(&topic, EVENTS..3 * EVENTS);
     eventually("the transport is unwell", DEADLINE, async || Ok(emitting.guard.health().is_err())).await?;
     let Err(FlushError { undelivered, counters, .. }) = emitting.guard.close(Duration::from_secs(3)).await else {

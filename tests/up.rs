@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::checker::files_below;
-use crate::process::{EXIT_DEADLINE, Ended, Process, binary, eventually};
+use crate::process::{EXIT_DEADLINE, Ended, Process, Signal, binary, eventually};
 use crate::test;
 
 const NOT_VERIFIED: i32 = 4;
@@ -138,7 +138,7 @@ async fn long(out: &Path) -> Result<Process> {
 async fn stops_early() -> Result<()> {
     let out = tempfile::tempdir()?;
     let process = long(out.path()).await?;
-    process.signal("TERM").await?;
+    process.signal(Signal::TERM)?;
     let report = report(&process.wait().await?)?;
     ensure!(report["verified"] == true && report["stopped_early"] == true, "{report}");
     ensure!(report["events"]["written"] == report["events"]["emitted"], "{report}");
@@ -149,8 +149,8 @@ async fn aborts() -> Result<()> {
     let out = tempfile::tempdir()?;
     let process = long(out.path()).await?;
     // Two of the same kind may be told as one. What the first has begun waits for files to be due, for longer than a signal takes.
-    process.signal("TERM").await?;
-    process.signal("INT").await?;
+    process.signal(Signal::TERM)?;
+    process.signal(Signal::INT)?;
     let ended = process.wait().await?;
     ensure!(ended.status.code() == Some(INTERRUPTED), "it ended with {}:\n{}", ended.status, ended.output);
     Ok(())

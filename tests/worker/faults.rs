@@ -9,7 +9,7 @@ use superhero_sink::{Folder, FolderError};
 use superhero_worker::{WorkerConfig, WorkerError};
 
 use super::setting::{PATIENCE, Producer, Setting, offsets};
-use crate::process::eventually;
+use crate::process::{Signal, eventually};
 use crate::services::Kafka;
 
 pub async fn an_output_that_cannot_be_written_holds_the_partition_up_until_it_can(
@@ -162,11 +162,11 @@ pub async fn a_broker_that_stands_still_costs_no_record_and_doubles_none(kafka: 
                 rows += 40;
             }
             setting.published(rows - 100).await?;
-            signal(kafka, "STOP")?;
+            kafka.signal(Signal::STOP)?;
             for _ in 0..3 {
                 ensure!(setting.cluster.metadata().await.is_err(), "a broker that stands still has answered");
             }
-            signal(kafka, "CONT")?;
+            kafka.signal(Signal::CONT)?;
             setting.published(rows).await?;
         }
         for worker in workers {
@@ -176,10 +176,4 @@ pub async fn a_broker_that_stands_still_costs_no_record_and_doubles_none(kafka: 
     // What a worker loses sight of before it knows that it is committed, nobody counts; nothing is counted twice.
     ensure!(records <= rows, "{records} records counted, and {rows} rows");
     setting.check_complete().await
-}
-
-fn signal(kafka: &Kafka, signal: &str) -> Result<()> {
-    let status = Command::new("kill").args([format!("-{signal}"), kafka.pid()?.to_string()]).status()?;
-    ensure!(status.success(), "kill -{signal} has failed");
-    Ok(())
 }
