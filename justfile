@@ -28,7 +28,7 @@ test-real *arguments:
 
 # Measure against the budgets, in release mode
 bench *arguments:
-    cargo bench -p superhero --bench bench {{ arguments }}
+    cargo bench -p superhero --bench bench -- {{ arguments }}
 
 # Build static binaries (`rustup target add x86_64-unknown-linux-musl` once before)
 build-static:
