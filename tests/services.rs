@@ -1,11 +1,12 @@
 //! What the tests run on: the embedded broker, or real services by the scripts in `tests/services/`.
 
-use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -100,39 +101,38 @@ impl Kafka {
 struct Embedded {
     address: String,
     child: Child,
-    _folder: TempDir,
+    /// Reads what it says, so that it can go on saying it; ends with the broker.
+    listening: Option<JoinHandle<()>>,
 }
 
 impl Embedded {
     fn start() -> Result<Self> {
         /// It listens within milliseconds; a busy machine may let it wait.
         const DEADLINE: Duration = Duration::from_secs(20);
-        const LOOK_AGAIN: Duration = Duration::from_millis(5);
         const SAYS: &str = "Listening on ";
-        let folder = tempfile::tempdir()?;
-        let log = folder.path().join("log");
-        let child = Command::new(env!("CARGO_BIN_EXE_superhero"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_superhero"))
             .args(["broker", "--listen", "127.0.0.1:0"])
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
+            .stderr(Stdio::piped())
             .spawn()
             .context("starting superhero broker")?;
-        let mut broker = Self { address: String::new(), child, _folder: folder };
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let said = std::fs::read_to_string(&log)?;
-            let line = said.split_once(SAYS).and_then(|(_, rest)| rest.split_once('\n'));
-            if let Some((address, _)) = line {
-                address.trim().clone_into(&mut broker.address);
-                return Ok(broker);
+        let lines = BufReader::new(child.stderr.take().context("a piped standard error")?).lines();
+        let (told, address) = mpsc::channel();
+        let listening = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some((_, address)) = line.split_once(SAYS) {
+                    // Whoever waits no longer needs no word.
+                    let _ = told.send(address.trim().to_owned());
+                }
             }
-            if broker.child.try_wait()?.is_some() || Instant::now() > deadline {
-                bail!("superhero broker does not listen; it said:\n{said}");
-            }
-            std::thread::sleep(LOOK_AGAIN);
-        }
+        });
+        let mut broker = Self { address: String::new(), child, listening: Some(listening) };
+        broker.address = address
+            .recv_timeout(DEADLINE)
+            .with_context(|| format!("superhero broker did not say {SAYS:?} within {DEADLINE:?}, or has ended"))?;
+        Ok(broker)
     }
 }
 
@@ -141,6 +141,7 @@ impl Drop for Embedded {
         // It may have been killed by the test, or stand still.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = self.listening.take().map(JoinHandle::join);
     }
 }
 

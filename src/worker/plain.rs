@@ -88,7 +88,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn what_is_plain_is_an_envelope_on_one_line(
             micros in 0_i64..253_000_000_000_000_000, queue in "[a-z._]{0,20}", message in "[ -~]{0,20}",

@@ -346,7 +346,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn every_row_is_one_line_of_json_that_says_what_the_record_said(
             topic in "\\PC*", partition in any::<i32>(), offset in any::<i64>(), key in any::<Option<String>>(),

@@ -240,7 +240,7 @@ impl Run {
 
 proptest! {
     // A failure prints the shortest run that shows it.
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn every_record_is_published_exactly_once_in_order(

@@ -252,7 +252,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn the_rules_hold_whatever_clients_do(acts in acts(), statics in 0..=CLIENTS) {
