@@ -23,7 +23,8 @@ pub struct Process {
     name: String,
     child: Child,
     output: PathBuf,
-    _folder: TempDir,
+    /// Of the output, if nobody else wants to keep it.
+    _folder: Option<TempDir>,
 }
 
 /// What is left of a process.
@@ -51,10 +52,15 @@ pub fn binary(name: &str) -> Command {
 }
 
 impl Process {
-    /// Starts it.
-    pub fn spawn(name: &str, mut command: Command) -> Result<Self> {
+    /// Starts it; its output goes with it.
+    pub fn spawn(name: &str, command: Command) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let output = folder.path().join("output");
+        let process = Self::spawn_into(name, command, folder.path().join("output"))?;
+        Ok(Self { _folder: Some(folder), ..process })
+    }
+
+    /// Starts it with its output in a file that stays.
+    pub fn spawn_into(name: &str, mut command: Command, output: PathBuf) -> Result<Self> {
         let file = File::create(&output)?;
         let child = command
             .stdin(Stdio::null())
@@ -63,7 +69,7 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {name}"))?;
-        Ok(Self { name: name.to_owned(), child, output, _folder: folder })
+        Ok(Self { name: name.to_owned(), child, output, _folder: None })
     }
 
     /// Its process id.
@@ -82,6 +88,11 @@ impl Process {
             bail!("{} did not end within {EXIT_DEADLINE:?}; it printed:\n{}", self.name, self.printed());
         };
         Ok(Ended { status: status?, output: self.printed() })
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Waits for its end, which must be exit code 0.

@@ -85,14 +85,10 @@ impl Kafka {
 
     /// The process id of the broker.
     pub fn pid(&self) -> Result<u32> {
-        let started = match &self.running {
-            Running::Embedded(broker) => return Ok(broker.child.id()),
-            Running::Apache(started) => started,
-        };
-        let file = started.folder.path().join("kafka-1/pid");
-        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        let pid = text.split_whitespace().next().context("an empty pid file")?;
-        Ok(pid.parse()?)
+        match &self.running {
+            Running::Embedded(broker) => Ok(broker.child.id()),
+            Running::Apache(started) => started.pid("kafka-1"),
+        }
     }
 }
 
@@ -177,15 +173,17 @@ pub fn stop_shared() {
     drop(SHARED_REDIS.lock().map(|mut redis| redis.take()));
 }
 
+/// What `tests/services/up` has started; stopped when dropped.
 #[derive(Debug)]
-struct Started {
+pub struct Started {
     folder: TempDir,
     /// What `up` printed: a line NAME=VALUE each.
     settings: String,
 }
 
 impl Started {
-    fn up(arguments: &[&str]) -> Result<Self> {
+    /// With the flags of `up`; its folder is chosen.
+    pub fn up(arguments: &[&str]) -> Result<Self> {
         let mut started = Self { folder: tempfile::tempdir()?, settings: String::new() };
         let output = Command::new(script("up"))
             .arg("--dir")
@@ -202,9 +200,32 @@ impl Started {
         Ok(started)
     }
 
-    fn setting(&self, name: &str) -> Result<String> {
+    /// One of the settings that `up` has printed.
+    pub fn setting(&self, name: &str) -> Result<String> {
         let value = self.settings.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         Ok(value.with_context(|| format!("tests/services/up printed no {name}: {}", self.settings))?.to_owned())
+    }
+
+    /// The process id of a service: `kafka-1` to `kafka-3`, `redis`.
+    pub fn pid(&self, name: &str) -> Result<u32> {
+        let file = self.folder.path().join(name).join("pid");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let pid = text.split_whitespace().next().context("an empty pid file")?;
+        Ok(pid.parse()?)
+    }
+
+    /// Starts a service again that has ended, with the data that it had.
+    pub fn again(&self, name: &str) -> Result<()> {
+        let output = Command::new(script("again"))
+            .arg("--dir")
+            .arg(self.folder.path())
+            .arg(name)
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            bail!("tests/services/again {name}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # Some names are the sourcing script's, some are for it.
-# Sourced by the scripts beside it: Apache Kafka in KRaft mode, run from its jars. Needs $here, $dir, $brokers, $kafka_port.
+# Sourced by the scripts beside it: Apache Kafka in KRaft mode, run from its jars. Needs $here, $dir, $brokers, $kafka_port, and the array proxies.
 
 readonly kafka_version=4.3.1
 readonly jars=${XDG_CACHE_HOME:-$HOME/.cache}/superhero/kafka-$kafka_version/libs
@@ -12,6 +12,7 @@ readonly kafka_deadline_s=90
 read -r -a jvm <<<"${KAFKA_JVM_FLAGS:--XX:+UseSerialGC -XX:TieredStopAtLevel=1}"
 
 readonly quiet=-Dorg.slf4j.simpleLogger.defaultLogLevel=warn
+readonly kafka_java=(java "${jvm[@]}" -Xmx512m "$quiet" -cp "$jars/*")
 
 need_java() {
   local version
@@ -46,23 +47,36 @@ need_jars() {
 kafka_port_of() { echo $((kafka_port + 2 * ($1 - 1))); }
 controller_port_of() { echo $((kafka_port + 2 * ($1 - 1) + 1)); }
 
-bootstrap_servers() {
+# The port for the proxy before a node.
+proxied_port_of() { echo $((kafka_port + 2 * brokers + $1 - 1)); }
+
+bootstrap_servers() { addresses kafka_port_of; }
+behind_proxies() { addresses proxied_port_of; }
+
+# addresses PORT_OF: of all nodes, by the function that tells a node's port.
+addresses() {
   local id list=()
-  for ((id = 1; id <= brokers; id++)); do list+=("127.0.0.1:$(kafka_port_of "$id")"); done
+  for ((id = 1; id <= brokers; id++)); do list+=("127.0.0.1:$("$1" "$id")"); done
   (IFS=, && echo "${list[*]}")
 }
 
 node_properties() {
   local id=$1 other voters=()
+  local proxied_listener= proxied_advertised=
   for ((other = 1; other <= brokers; other++)); do voters+=("$other@127.0.0.1:$(controller_port_of "$other")"); done
+  if ((${#proxies[@]})); then
+    proxied_listener=,PROXIED://127.0.0.1:$(proxied_port_of "$id")
+    proxied_advertised=,PROXIED://${proxies[id - 1]}
+  fi
   cat <<PROPERTIES
 process.roles=broker,controller
 node.id=$id
 controller.quorum.voters=$(IFS=, && echo "${voters[*]}")
-listeners=PLAINTEXT://127.0.0.1:$(kafka_port_of "$id"),CONTROLLER://127.0.0.1:$(controller_port_of "$id")
-advertised.listeners=PLAINTEXT://127.0.0.1:$(kafka_port_of "$id")
+listeners=PLAINTEXT://127.0.0.1:$(kafka_port_of "$id"),CONTROLLER://127.0.0.1:$(controller_port_of "$id")$proxied_listener
+advertised.listeners=PLAINTEXT://127.0.0.1:$(kafka_port_of "$id")$proxied_advertised
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
 log.dirs=$dir/kafka-$id/data
 num.partitions=4
 default.replication.factor=$brokers
@@ -93,9 +107,13 @@ start_kafka() {
     start "kafka-$id" bash -c '
       "${@:3}" kafka.tools.StorageTool format -t "$1" -c "$2" &&
         exec "${@:3}" kafka.Kafka "$2"
-    ' kafka "$cluster" "$folder/node.properties" \
-      java "${jvm[@]}" -Xmx512m "$quiet" -cp "$jars/*"
+    ' kafka "$cluster" "$folder/node.properties" "${kafka_java[@]}"
   done
+}
+
+# start_kafka_again NAME: a node that has ended, with the data that it left.
+start_kafka_again() {
+  start "$1" "${kafka_java[@]}" kafka.Kafka "$dir/$1/node.properties"
 }
 
 # One Metadata request (version 1, no topics) to a node. A node answers only after the controllers have let it in, and

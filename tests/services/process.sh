@@ -43,7 +43,7 @@ start() {
   local name=$1
   shift
   mkdir -p "$dir/$name"
-  setsid "$@" </dev/null >"$dir/$name/log" 2>&1 &
+  setsid "$@" </dev/null >>"$dir/$name/log" 2>&1 &
   echo "$! $(birth "$!")" >"$dir/$name/pid"
 }
 

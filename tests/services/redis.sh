@@ -1,12 +1,25 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # Some names are the sourcing script's, some are for it.
-# Sourced by the scripts beside it: a redis-server that keeps nothing. Needs $dir and $redis_port.
+# Sourced by the scripts beside it: a redis-server. Needs $dir, $redis_port, and $redis_aof: "yes" if it keeps
+# every write in a file, "no" if it keeps nothing.
 
 readonly redis_deadline_s=20
 
 start_redis() {
   mkdir -p "$dir/redis"
-  start redis redis-server --bind 127.0.0.1 --port "$redis_port" --dir "$dir/redis" --save '' --appendonly no
+  cat >"$dir/redis/redis.conf" <<CONF
+bind 127.0.0.1
+port $redis_port
+dir $dir/redis
+save ""
+appendonly $redis_aof
+CONF
+  start_redis_again
+}
+
+# With the settings, and the data, that it had.
+start_redis_again() {
+  start redis redis-server "$dir/redis/redis.conf"
 }
 
 redis_answers() {
