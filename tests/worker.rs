@@ -49,6 +49,10 @@ pub fn tests() -> Vec<Trial> {
     let java = cases![Kafka::shared: faults::a_batch_that_cannot_be_decoded_holds_up_its_partition_only]
         .into_iter()
         .map(|case| case.with_ignored_flag(!are_real()));
+    // The log of a worker as a process, which needs a Redis.
+    let redis = cases![Kafka::shared: group::a_host_that_stays_away_leaves_its_own_sealed_segments_and_they_are_named]
+        .into_iter()
+        .map(|case| case.with_ignored_flag(!are_real()));
     let own = cases![
         start:
         faults::a_broker_that_stands_still_costs_no_record_and_doubles_none,
@@ -56,7 +60,7 @@ pub fn tests() -> Vec<Trial> {
         tables::a_store_that_does_not_answer_holds_the_partition_up,
         tables::a_panic_of_one_partition_is_survived_by_all,
     ];
-    shared.into_iter().chain(java).chain(own).collect()
+    shared.into_iter().chain(java).chain(redis).chain(own).collect()
 }
 
 fn start() -> Result<Arc<Kafka>> {

@@ -183,6 +183,12 @@ impl<S: GameStore> PartitionTask<S> {
 
     async fn steps(&mut self) -> Result<End, PartitionError> {
         let named = recover::named_here(&self.shared.folder, &self.joined.metadata)?;
+        for segment in recover::named_elsewhere(&self.shared.folder, &self.joined.metadata)? {
+            warn!(
+                partition = %self.source, %segment,
+                "committed rows wait in another folder: start a worker on it, which publishes them"
+            );
+        }
         // What was undecided is ours to count only if it was committed, whoever publishes it.
         let writer = self.shared.folder.writer();
         let committed =

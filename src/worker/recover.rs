@@ -15,11 +15,20 @@ pub(crate) fn publish_named_here(folder: &Folder, source: &TopicPartition, metad
 
 /// The segments of this folder that a commit's metadata names.
 pub(crate) fn named_here(folder: &Folder, metadata: &str) -> Result<Vec<NamedSegment>, SinkError> {
+    Ok(named(metadata)?.filter(|segment| segment.folder == folder.id()).collect())
+}
+
+/// The segments of other folders that it names: committed, and published when a worker is started there.
+pub(crate) fn named_elsewhere(folder: &Folder, metadata: &str) -> Result<Vec<NamedSegment>, SinkError> {
+    Ok(named(metadata)?.filter(|segment| segment.folder != folder.id()).collect())
+}
+
+fn named(metadata: &str) -> Result<impl Iterator<Item = NamedSegment>, SinkError> {
     let named = match decode(metadata)? {
         Decoded::Ours(metadata) => metadata.named,
         Decoded::Foreign => Vec::new(),
     };
-    Ok(named.into_iter().filter(|segment| segment.folder == folder.id()).collect())
+    Ok(named.into_iter())
 }
 
 /// The games in the published segments that a commit's metadata names: whoever published them may have crashed before it

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use superhero_verify::Fault;
 
 use super::setting::{PATIENCE, Producer, Setting};
-use crate::process::eventually;
-use crate::services::Kafka;
+use crate::process::{Process, eventually};
+use crate::services::{Kafka, Redis};
 
 pub async fn two_workers_share_and_the_one_that_stays_takes_over(kafka: &Kafka, folder: &Path) -> Result<()> {
     let setting = Setting::new(kafka, folder, 4).await?;
@@ -78,6 +79,51 @@ pub async fn a_killed_workers_partitions_are_taken_over(kafka: &Kafka, folder: &
         sum += found.len();
     }
     ensure!(sum == 800, "{sum} rows");
+    Ok(())
+}
+
+pub async fn a_host_that_stays_away_leaves_its_own_sealed_segments_and_they_are_named(
+    kafka: &Kafka,
+    folder: &Path,
+) -> Result<()> {
+    let (gone, there) = (folder.join("gone"), folder.join("there"));
+    let shared = Setting::new(kafka, &gone, 2).await?;
+    let mut producer = Producer::new();
+    // Rows can be sealed and committed there, and not published.
+    let raw = shared.root().join("raw");
+    std::fs::create_dir_all(shared.root())?;
+    std::os::unix::fs::symlink("nowhere", &raw)?;
+    let killed = shared.start(shared.config());
+    for partition in 0..2 {
+        shared.produce(partition, producer.events(partition, 100)).await?;
+    }
+    let mut lag = shared.lag().await?;
+    eventually("everything is committed", PATIENCE, async || Ok(lag.look().await.is_ok_and(|lag| lag.records() == 0)))
+        .await?;
+    drop(killed);
+    std::fs::remove_file(&raw)?;
+
+    for partition in 0..2 {
+        shared.produce(partition, producer.events(partition, 50)).await?;
+    }
+    let redis = tokio::task::spawn_blocking(Redis::shared).await??;
+    let mut worker = shared.binary(&there, &redis);
+    worker.arg("--until-end");
+    let said = Process::spawn("the worker on the other host", worker)?.succeed().await?;
+    let folder_id = std::fs::read_to_string(shared.root().join(".superhero/folder"))?;
+    let named = said.lines().filter(|line| line.contains("committed rows wait in another folder"));
+    ensure!(named.filter(|line| line.contains(folder_id.trim())).count() == 2, "the log names them: {said}");
+
+    let verified = shared.verify(&[&gone, &there]).await?;
+    let unpublished: Vec<_> =
+        verified.faults.first().iter().filter(|fault| matches!(fault, Fault::Unpublished { .. })).collect();
+    ensure!(unpublished.len() == 2 && verified.faults.total() == 2, "exactly its own segments: {verified}");
+    ensure!(verified.rows.raw == 100, "and all that came later is there: {verified}");
+
+    // It comes back.
+    shared.take_all().await?;
+    let verified = shared.verify(&[&gone, &there]).await?;
+    ensure!(verified.is_clean() && verified.rows.raw == 300, "{verified}");
     Ok(())
 }
 

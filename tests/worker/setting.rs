@@ -11,17 +11,19 @@ use rskafka::record::Record;
 use serde_json::Value;
 use superhero_event::{Level, Task};
 use superhero_kafka::readiness::{ReadinessConfig, wait_ready};
-use superhero_kafka::{Cluster, KafkaConfig};
+use superhero_kafka::{Cluster, KafkaConfig, LagMeter};
 use superhero_store::GameStore;
 use superhero_store::memory::Memory;
+use superhero_verify::{Verification, VerifyConfig, VerifyError, verify};
 use superhero_worker::{Summary, WorkerConfig, WorkerError};
+use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::checker::{by_first_offset, lines};
-use crate::process::eventually;
-use crate::services::Kafka;
+use crate::process::{binary, eventually};
+use crate::services::{Kafka, Redis};
 
 /// Longer than a session, a rebalance and a pause together.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,6 +102,33 @@ impl Setting {
         config.sink.compression = superhero_sink::Compression::None;
         config.sink.rotation.max_age = Duration::from_millis(500);
         config
+    }
+
+    /// `superhero-worker` on another folder.
+    pub fn binary(&self, output: &Path, redis: &Redis) -> Command {
+        let mut command = binary("superhero-worker");
+        command
+            .args(["--kafka-bootstrap-servers", &self.kafka.servers(), "--worker-channel", &self.topic])
+            .args(["--group", &self.group, "--redis-port", &redis.port.to_string()])
+            .arg("--output-dir")
+            .arg(output);
+        command
+    }
+
+    /// How far the group is behind.
+    pub async fn lag(&self) -> Result<LagMeter> {
+        let cluster = Cluster::connect(&self.kafka, tokio::time::Instant::now() + PATIENCE).await?;
+        Ok(LagMeter::new(cluster, &self.group, [&self.topic]))
+    }
+
+    /// The folders together, compared with the topic.
+    pub async fn verify(&self, folders: &[&Path]) -> Result<Verification, VerifyError> {
+        let config = VerifyConfig {
+            folders: folders.iter().map(|folder| (*folder).to_owned()).collect(),
+            kafka: Some(self.kafka.clone()),
+            topics: Some(vec![self.topic.clone()]),
+        };
+        verify(config, CancellationToken::new()).await
     }
 
     pub fn start(&self, config: WorkerConfig) -> Worker {

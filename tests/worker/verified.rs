@@ -3,22 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use superhero_verify::{Fault, Verification, VerifyConfig, VerifyError, verify};
-use tokio_util::sync::CancellationToken;
+use superhero_verify::{Fault, VerifyError};
 
 use super::faults::make_again;
 use super::setting::{Producer, Setting, foreign};
 use crate::checker::by_first_offset;
 use crate::services::Kafka;
-
-async fn compare(setting: &Setting, folder: &Path) -> Result<Verification, VerifyError> {
-    let config = VerifyConfig {
-        folders: vec![folder.to_owned()],
-        kafka: Some(setting.kafka.clone()),
-        topics: Some(vec![setting.topic.clone()]),
-    };
-    verify(config, CancellationToken::new()).await
-}
 
 pub async fn files_agree_with_their_topic_whatever_is_in_it(kafka: &Kafka, folder: &Path) -> Result<()> {
     let setting = Setting::new(kafka, folder, 2).await?;
@@ -30,7 +20,7 @@ pub async fn files_agree_with_their_topic_whatever_is_in_it(kafka: &Kafka, folde
     }
     setting.produce(1, Producer::new().events(1, 500)).await?;
     setting.take_all().await?;
-    let found = compare(&setting, folder).await?;
+    let found = setting.verify(&[folder]).await?;
     ensure!(found.is_clean(), "{found}");
     ensure!((found.rows.raw, found.rows.dead, found.duplicates_left_out()) == (533, 3, 10), "{found}");
     ensure!(found.partitions.iter().map(|partition| partition.compared).sum::<u64>() == 533, "{found}");
@@ -38,13 +28,13 @@ pub async fn files_agree_with_their_topic_whatever_is_in_it(kafka: &Kafka, folde
 
     // What has been deleted from the topic since is shown, and no fault.
     setting.cluster.partition_client(&setting.topic, 1).await?.delete_records(100, 10_000).await?;
-    let found = compare(&setting, folder).await?;
+    let found = setting.verify(&[folder]).await?;
     ensure!(found.is_clean(), "{found}");
     ensure!(found.partitions.iter().map(|partition| partition.compared).sum::<u64>() == 433, "{found}");
 
     // What nobody has read yet is told.
     setting.produce(1, Producer::new().events(1, 7)).await?;
-    let found = compare(&setting, folder).await?;
+    let found = setting.verify(&[folder]).await?;
     let [Fault::Unread { partition: 1, first_offset: 500, last_offset: 506, records: 7, .. }] = found.faults.first()
     else {
         anyhow::bail!("{found}");
@@ -62,16 +52,16 @@ pub async fn what_differs_from_the_topic_is_told_with_its_offset(kafka: &Kafka, 
     let lines: Vec<_> = written.lines().collect();
 
     std::fs::write(&file, format!("{}\n{}\n", lines[0], lines[2]))?;
-    let found = compare(&setting, folder).await?;
+    let found = setting.verify(&[folder]).await?;
     ensure!(matches!(found.faults.first(), [Fault::Gap { first_offset: 1, last_offset: 1, .. }]), "{found}");
 
     std::fs::write(&file, written.replace("event 1", "event 7"))?;
-    let found = compare(&setting, folder).await?;
+    let found = setting.verify(&[folder]).await?;
     ensure!(matches!(found.faults.first(), [Fault::Different { offset: 1, field: "value", .. }]), "{found}");
 
     std::fs::write(&file, &written)?;
     make_again(&setting).await?;
-    let refused = compare(&setting, folder).await;
+    let refused = setting.verify(&[folder]).await;
     ensure!(matches!(refused, Err(VerifyError::TopicReplaced { .. })), "{refused:?}");
     Ok(())
 }
