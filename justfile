@@ -26,6 +26,10 @@ test *arguments:
 test-real *arguments:
     TEST_SERVICES=real cargo test -p superhero --test integration {{ arguments }}
 
+# Let everything go wrong under load, and check what came of it: `just chaos seed=7 minutes=3`, `just chaos help`
+chaos *settings:
+    cargo test --release -p superhero --test integration -- chaos {{ settings }}
+
 # Measure against the budgets, in release mode
 bench *arguments:
     cargo bench -p superhero --bench bench -- {{ arguments }}

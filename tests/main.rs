@@ -7,6 +7,7 @@
 // One binary: what its modules share is `pub` for their readers, not for another crate.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod chaos;
 mod checker;
 mod cli;
 mod clients;
@@ -32,10 +33,17 @@ use libtest_mimic::{Arguments, Trial};
 const TEST_DEADLINE: std::time::Duration = std::time::Duration::from_secs(300);
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|first| first == "chaos") {
+        return chaos::run(std::env::args().skip(2)).unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        });
+    }
     let mut arguments = Arguments::from_args();
     // Each test runs several processes of its own; more than two at once would only make each other late.
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let tests = [
+        checker::planted::tests(),
         cli::tests(),
         clients::tests(),
         heroes::tests(),

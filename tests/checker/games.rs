@@ -82,6 +82,54 @@ pub fn of_events<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<BTree
     Ok(games)
 }
 
+/// Who took part in each game, and whose records are to be cleaned: enough to say which games ended, in memory for very many.
+#[derive(Debug, Default)]
+pub struct Endings(BTreeMap<String, Ending>);
+
+#[derive(Debug, Default)]
+struct Ending {
+    players: BTreeSet<String>,
+    cleaned: BTreeSet<String>,
+}
+
+impl Endings {
+    /// Takes an event's value; others than those two are passed over, as is what is no event.
+    pub fn take(&mut self, value: &[u8]) {
+        let Ok(event) = serde_json::from_slice::<Value>(value) else { return };
+        match event["log_message"].as_str() {
+            Some("Starting Match") => {
+                let Some(Ok(task)) = event["task"].as_str().map(serde_json::from_str::<Value>) else { return };
+                let (Some(game), Some(heroes)) =
+                    (task["PAYLOAD"]["GAME_TOKEN"].as_str(), task["PAYLOAD"]["PARTICIPANTS_HEROS"].as_object())
+                else {
+                    return;
+                };
+                self.0.entry(game.to_owned()).or_default().players.extend(heroes.keys().cloned());
+            }
+            Some("Cleaning Game Records") => {
+                let (Some(game), Some(user)) =
+                    (event["task"]["game_token"].as_str(), event["task"]["user_token"].as_str())
+                else {
+                    return;
+                };
+                self.0.entry(game.to_owned()).or_default().cleaned.insert(user.to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    /// Games whose end is told for every player, with the number of players.
+    pub fn ended(&self) -> BTreeMap<&str, usize> {
+        let ended = self.0.iter().filter(|(_, game)| !game.players.is_empty() && game.players == game.cleaned);
+        ended.map(|(token, game)| (token.as_str(), game.players.len())).collect()
+    }
+
+    /// Games whose end is told for somebody; a server that is killed in the middle of it tells no more.
+    pub fn known(&self) -> BTreeSet<&str> {
+        self.0.iter().filter(|(_, game)| !game.cleaned.is_empty()).map(|(token, _)| token.as_str()).collect()
+    }
+}
+
 impl Game {
     /// rounds, rank, damage delivered and received of each player.
     pub fn podium(&self) -> Result<BTreeMap<String, [u64; 4]>> {

@@ -1,0 +1,290 @@
+//! Our binaries as they run: who is who, how each is started, and how it is brought to its end.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::clock::Clock;
+use super::settings::Settings;
+use crate::process::{Ended, Process, Signal, binary};
+use crate::services::free_port;
+
+pub const SERVERS: usize = 2;
+pub const WORKERS: usize = 4;
+pub const BOTS: usize = 2;
+/// One more worker comes and goes; it has the number after the others.
+pub const GUEST: usize = WORKERS;
+
+/// A stop at full load is over by then, or the server says what is missing.
+const STOP_BUDGET: Duration = Duration::from_secs(10);
+/// Beyond the budget that processes have on a machine that runs three brokers as well.
+const STOP_SLACK: Duration = Duration::from_secs(2);
+
+/// A place that a process fills, again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Server(usize),
+    Worker(usize),
+    Bots(usize),
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Server(number) => write!(f, "server {number}"),
+            Self::Worker(number) => write!(f, "worker {number}"),
+            Self::Bots(number) => write!(f, "bots {number}"),
+        }
+    }
+}
+
+/// How to start each role.
+#[derive(Debug)]
+pub struct Recipe {
+    pub bootstrap: String,
+    pub redis_port: String,
+    pub topics: String,
+    pub folders: Vec<PathBuf>,
+    pub spools: Vec<PathBuf>,
+    /// Of all processes, in the order of their starts.
+    pub logs: PathBuf,
+    pub ports: Vec<u16>,
+    pub players: usize,
+    pub clock: Option<Clock>,
+}
+
+impl Recipe {
+    pub fn new(settings: &Settings, bootstrap: &str, redis_port: &str, topics: &[&str]) -> Result<Self> {
+        let folders = match settings.folders {
+            super::settings::Folders::Shared => vec![settings.work.join("data"); WORKERS + 1],
+            super::settings::Folders::Each => {
+                (0..=GUEST).map(|number| settings.work.join(format!("data-{number}"))).collect()
+            }
+        };
+        let spools = (0..SERVERS).map(|number| settings.work.join(format!("spool-{number}"))).collect();
+        let logs = settings.work.join("logs");
+        std::fs::create_dir_all(&logs)?;
+        Ok(Self {
+            logs,
+            bootstrap: bootstrap.to_owned(),
+            redis_port: redis_port.to_owned(),
+            topics: topics.join(","),
+            folders,
+            spools,
+            ports: (0..SERVERS).map(|_| free_port()).collect::<Result<_>>()?,
+            players: settings.players,
+            clock: Clock::find(&settings.work)?,
+        })
+    }
+
+    /// Whose clock can be made to jump.
+    pub fn has_clock(&self, role: Role) -> bool {
+        self.clock.is_some() && matches!(role, Role::Server(1) | Role::Worker(1))
+    }
+
+    fn command(&self, role: Role) -> Command {
+        let mut command = match role {
+            Role::Server(number) => {
+                let mut command = binary("superhero-server");
+                command
+                    .env("LOGGER_MODULE", "kafka")
+                    .env("LOGGER_SPOOL_DIR", &self.spools[number])
+                    .env("WEBSOCKET_PORT", self.ports[number].to_string())
+                    .env("SERVER_SLEEP", "0")
+                    .env("LOBBY_TIMEOUT", "3")
+                    .env("TURN_DEADLINE", "10")
+                    // Small, so that the game is held back soon.
+                    .env("QUEUE_BYTES", (16 << 20).to_string())
+                    .env("KAFKA_COMPRESSION", if number == 0 { "none" } else { "snappy" })
+                    .env("DRAIN_DEADLINE", "4");
+                command
+            }
+            Role::Worker(number) => {
+                let mut command = binary("superhero-worker");
+                command
+                    .env("WORKER_CHANNEL", &self.topics)
+                    .env("OUTPUT_DIR", &self.folders[number])
+                    .env("SINK_ROTATE_SECS", "1")
+                    .env("CLEAN_ROUTINE", "true")
+                    .env("REDIS_EXPIRY", "30");
+                command
+            }
+            Role::Bots(number) => {
+                let mut command = binary("superhero-player");
+                let servers: Vec<_> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+                command
+                    .args(["--players", &(self.players / BOTS).max(1).to_string(), "--games", "-1"])
+                    .args(["--seed", &number.to_string(), "--servers", &servers.join(","), "--patience", "3600"])
+                    .args(["--log-level", "error"]);
+                command
+            }
+        };
+        command
+            .env("KAFKA_BOOTSTRAP_SERVERS", &self.bootstrap)
+            .env("REDIS_HOST", "127.0.0.1")
+            .env("REDIS_PORT", &self.redis_port);
+        if let Some(clock) = self.clock.as_ref().filter(|_| self.has_clock(role)) {
+            clock.command(&mut command);
+        }
+        command
+    }
+}
+
+/// The processes of a run.
+#[derive(Debug)]
+pub struct Fleet {
+    pub recipe: Recipe,
+    running: Vec<(Role, Process)>,
+    starts: u64,
+    leaving: Vec<(Role, AbortOnDropHandle<Result<bool>>)>,
+    /// Kills, and stops of a process for a while.
+    pub kills: u64,
+    pub standstills: u64,
+    /// Stops in good order, and those after which a server said what was missing.
+    pub stops: u64,
+    pub told: u64,
+}
+
+impl Fleet {
+    pub fn new(recipe: Recipe) -> Self {
+        Self {
+            recipe,
+            running: Vec::new(),
+            starts: 0,
+            leaving: Vec::new(),
+            kills: 0,
+            standstills: 0,
+            stops: 0,
+            told: 0,
+        }
+    }
+
+    /// Starts a role that does not run.
+    pub fn start(&mut self, role: Role) -> Result<()> {
+        ensure!(self.find(role).is_none(), "{role} runs already");
+        self.starts += 1;
+        let log = self.recipe.logs.join(format!("{:04} {role}.log", self.starts));
+        self.running.push((role, Process::spawn_into(&role.to_string(), self.recipe.command(role), log)?));
+        Ok(())
+    }
+
+    /// A worker that takes what is there, publishes it, and ends.
+    pub async fn sweep(&self, number: usize) -> Result<()> {
+        let mut command = self.recipe.command(Role::Worker(number));
+        command.env("UNTIL_END", "true");
+        let log = self.recipe.logs.join(format!("sweep {number}.log"));
+        Process::spawn_into(&format!("the last worker on folder {number}"), command, log)?.succeed().await?;
+        Ok(())
+    }
+
+    /// Kills a role, which must not have ended by itself.
+    pub async fn kill(&mut self, role: Role) -> Result<()> {
+        let process = self.take(role)?;
+        process.signal(Signal::KILL)?;
+        process.wait().await?;
+        self.kills += 1;
+        Ok(())
+    }
+
+    pub fn signal(&mut self, role: Role, signal: Signal) -> Result<()> {
+        self.alive(role)?.signal(signal)?;
+        self.standstills += u64::from(signal == Signal::STOP);
+        Ok(())
+    }
+
+    pub fn pid(&mut self, role: Role) -> Result<u32> {
+        self.alive(role)?.pid()
+    }
+
+    /// Waits until a server listens.
+    pub async fn listens(&mut self, number: usize) -> Result<()> {
+        self.alive(Role::Server(number))?.listening().await?;
+        Ok(())
+    }
+
+    /// Asks a role to stop; [`Self::has_left`] waits for its end.
+    pub fn ask_to_leave(&mut self, role: Role) -> Result<()> {
+        let process = self.take(role)?;
+        self.leaving.push((role, AbortOnDropHandle::new(tokio::spawn(leave(role, process)))));
+        Ok(())
+    }
+
+    /// Whether a role that was asked to stop has ended.
+    pub fn is_gone(&self, role: Role) -> bool {
+        self.leaving.iter().all(|(leaving, task)| *leaving != role || task.is_finished())
+    }
+
+    /// Waits until a role that was asked to stop has ended, in good order.
+    pub async fn has_left(&mut self, role: Role) -> Result<()> {
+        let place = self.leaving.iter().position(|(leaving, _)| *leaving == role);
+        let (_, leaving) = self.leaving.remove(place.with_context(|| format!("{role} was not asked to stop"))?);
+        let delivered = leaving.await??;
+        self.stops += 1;
+        self.told += u64::from(!delivered);
+        Ok(())
+    }
+
+    /// Waits for all that were asked to stop.
+    pub async fn all_have_left(&mut self) -> Result<()> {
+        while let Some((role, _)) = self.leaving.first() {
+            self.has_left(*role).await?;
+        }
+        Ok(())
+    }
+
+    /// Nobody may have ended who was not asked to.
+    pub fn check(&mut self) -> Result<()> {
+        for (role, process) in &mut self.running {
+            if let Some(status) = process.ended()? {
+                anyhow::bail!(
+                    "{role} has ended by itself with {status}; it printed at last:\n{}",
+                    tail(&process.printed())
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, role: Role) -> Option<usize> {
+        self.running.iter().position(|(running, _)| *running == role)
+    }
+
+    fn alive(&mut self, role: Role) -> Result<&mut Process> {
+        self.check()?;
+        let place = self.find(role).with_context(|| format!("{role} does not run"))?;
+        Ok(&mut self.running[place].1)
+    }
+
+    fn take(&mut self, role: Role) -> Result<Process> {
+        self.alive(role)?;
+        let place = self.find(role).with_context(|| format!("{role} does not run"))?;
+        Ok(self.running.swap_remove(place).1)
+    }
+}
+
+/// Returns whether all was brought to its end; who could not, must have said what is missing.
+async fn leave(role: Role, process: Process) -> Result<bool> {
+    process.signal(Signal::TERM)?;
+    let asked = Instant::now();
+    let Ended { status, output } = process.wait().await?;
+    let took = asked.elapsed();
+    let (done, missing) = match role {
+        Role::Server(_) => ("the events are delivered", " events were not delivered within "),
+        Role::Worker(_) => ("", " partitions were not given up within "),
+        Role::Bots(_) => ("", "\0"),
+    };
+    let last = || format!("{role} ended with {status} after {took:?}; it printed at last:\n{}", tail(&output));
+    ensure!(!matches!(role, Role::Server(_)) || took < STOP_BUDGET + STOP_SLACK, "too late: {}", last());
+    let done = status.success() && output.contains(done);
+    ensure!(done || output.contains(missing), "{}", last());
+    Ok(done)
+}
+
+fn tail(text: &str) -> String {
+    const LINES: usize = 12;
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}

@@ -1,0 +1,162 @@
+//! What a run has come to: the files against the topics, the topics against what the servers have said, and the totals.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use superhero_verify::{Verification, VerifyConfig, verify};
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::Services;
+use super::fleet::Fleet;
+use super::others::{self, Others};
+use super::plan::Fault;
+use super::run::TOPICS;
+use super::settings::{Folders, Settings};
+use super::witness::Testimony;
+use crate::checker;
+
+/// How much a median may grow from the first to the last third of a run.
+const FLAT: f64 = 1.1;
+
+/// The verdict; [`fmt::Display`] is the whole of it.
+#[derive(Debug)]
+pub struct Verdict {
+    seed: u64,
+    minutes: f64,
+    folders: Folders,
+    injected: BTreeMap<Fault, u64>,
+    kills: u64,
+    standstills: u64,
+    stops: u64,
+    told: u64,
+    lost_answers: u64,
+    foreign: (u64, u64),
+    verification: Verification,
+    testimonies: Vec<Testimony>,
+    wrong: Vec<String>,
+}
+
+impl Verdict {
+    pub async fn of(
+        settings: &Settings,
+        services: &Services,
+        fleet: &Fleet,
+        others: &Others,
+        folders: Vec<PathBuf>,
+        injected: BTreeMap<Fault, u64>,
+        testimonies: Vec<Testimony>,
+    ) -> Result<Self> {
+        let folders: Vec<_> = folders.into_iter().filter(|folder| folder.join("superhero").is_dir()).collect();
+        let outputs: Vec<_> = folders.iter().map(PathBuf::as_path).collect();
+        let anomalies =
+            checker::check_after_kills(&services.kafka.servers(), &outputs, &TOPICS[..3], &BTreeMap::new()).await?;
+        let config = VerifyConfig {
+            folders: folders.clone(),
+            kafka: Some(services.kafka.clone()),
+            topics: Some(TOPICS.map(str::to_owned).to_vec()),
+        };
+        let verification = verify(config, CancellationToken::new()).await?;
+        let mut verdict = Self {
+            seed: settings.seed,
+            minutes: settings.length.as_secs_f64() / 60.0,
+            folders: settings.folders,
+            injected,
+            kills: fleet.kills,
+            standstills: fleet.standstills,
+            stops: fleet.stops,
+            told: fleet.told,
+            lost_answers: services.rules.lost(),
+            foreign: others.counts.get(),
+            verification,
+            testimonies,
+            wrong: if anomalies.is_empty() { Vec::new() } else { vec![checker::told(&anomalies)] },
+        };
+        verdict.judge(settings, others);
+        Ok(verdict)
+    }
+
+    /// Whether anything is wrong.
+    pub fn is_right(&self) -> bool {
+        self.wrong.is_empty() && self.verification.is_clean()
+    }
+
+    fn judge(&mut self, settings: &Settings, others: &Others) {
+        for fault in &settings.faults {
+            if self.injected.get(fault).is_some_and(|count| *count < 2) {
+                self.wrong.push(format!("{} came once only", fault.name()));
+            }
+        }
+        for partition in &self.verification.partitions {
+            let name = format!("{} partition {}", partition.topic, partition.partition);
+            let deleted =
+                others.deleted.get(&partition.partition).copied().filter(|_| partition.topic == others::TOPIC);
+            match (partition.expired, deleted) {
+                (0, _) => {}
+                (expired, None) => self.wrong.push(format!("{name}: {expired} records expired that nobody deleted")),
+                (expired, Some(below)) if expired > below.unsigned_abs() => {
+                    self.wrong.push(format!("{name}: {expired} records expired, but {below} were deleted"));
+                }
+                _ => {}
+            }
+        }
+        if self.verification.games == 0 {
+            self.wrong.push("not a single game was played to its end".to_owned());
+        }
+        for Testimony { name, rss_kib, descriptors, .. } in &self.testimonies {
+            for (what, values) in [("memory", rss_kib), ("descriptors", descriptors)] {
+                if let Some((first, last)) = values
+                    && *last as f64 > *first as f64 * FLAT
+                {
+                    self.wrong.push(format!("{what} of {name} grew from {first} to {last}"));
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.verification)?;
+        let injected = self.injected.iter().map(|(fault, count)| format!("{} {count}", fault.name()));
+        writeln!(f, "faults        {}", injected.collect::<Vec<_>>().join(", "))?;
+        writeln!(
+            f,
+            "processes     {} killed, {} stood still, {} stopped in good order ({} said what was not delivered yet)",
+            self.kills, self.standstills, self.stops, self.told
+        )?;
+        writeln!(f, "answers lost  {} after their request was carried out", self.lost_answers)?;
+        writeln!(f, "of others     {} records taken, {} refused or unknown", self.foreign.0, self.foreign.1)?;
+        for Testimony { name, rss_kib, descriptors, peak_kib, peak_descriptors } in &self.testimonies {
+            write!(f, "{name:13} peak {} MiB, {peak_descriptors} descriptors", peak_kib >> 10)?;
+            match (rss_kib, descriptors) {
+                (Some(rss), Some(descriptors)) => writeln!(
+                    f,
+                    "; medians of first and last third: {} and {} MiB, {} and {} descriptors",
+                    rss.0 >> 10,
+                    rss.1 >> 10,
+                    descriptors.0,
+                    descriptors.1
+                )?,
+                _ => writeln!(f)?,
+            }
+        }
+        let totals = &self.verification;
+        let folders = match self.folders {
+            Folders::Shared => "one folder",
+            Folders::Each => "a folder for each worker",
+        };
+        writeln!(
+            f,
+            "verdict       {}: seed={} minutes={:.1}, {folders}: {} events, {} repetitions left out, {} games",
+            if self.is_right() { "nothing lost, nothing twice, all in order" } else { "WRONG" },
+            self.seed,
+            self.minutes,
+            totals.rows.raw,
+            totals.duplicates_left_out(),
+            totals.games
+        )?;
+        self.wrong.iter().try_for_each(|wrong| writeln!(f, "WRONG: {wrong}"))
+    }
+}
