@@ -1,22 +1,10 @@
-//! Requests from the wire, without trust.
-//!
-//! kafka-protocol allocates for as many entries as an array claims to have before it reads the first, so that a request of ten
-//! bytes could take gigabytes. It reads through [`Checked`] here, which sees every number on its way:
-//!
-//! * A length in compact form that is larger than all that is left is refused. No other number of that form is ever so large:
-//!   the tags that are known are small.
-//! * A length as an int32 cannot be told from any other int32. One that is larger than all that is left is replaced by a
-//!   negative one, which ends the decoding if it was a length. If it was not, the request is decoded once more without that, and
-//!   all its lengths are known to be good.
-//!
-//! What is left is that an entry may be larger in memory than on the wire, some hundred times in the worst case. That is address
-//! space which is never touched, and the size of a request bounds it; Produce, which may be large, has its lengths checked
-//! against the size of an entry beforehand.
+//! Requests from the wire, without trust: [`superhero_codec`] reads them, and the size of a request bounds what they take in memory.
+//! Produce, which may be large, has its lengths checked against the size of an entry beforehand.
 
-use bytes::{Buf, Bytes, TryGetError};
+use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::Decodable;
-use kafka_protocol::protocol::buf::ByteBuf;
+use superhero_codec::decode;
 use thiserror::Error;
 
 /// The key, the version and the correlation id.
@@ -47,7 +35,7 @@ pub(crate) fn header(frame: &mut Bytes) -> Result<(ApiKey, RequestHeader), Decod
     let mut start = &frame[..];
     let (key, version) = (start.get_i16(), start.get_i16());
     let api = ApiKey::try_from(key).map_err(|()| DecodeError::Key { key })?;
-    let header = checked(frame, api.request_header_version(version));
+    let header = decode(frame, api.request_header_version(version));
     Ok((api, header.map_err(|reason| DecodeError::Header { api, version, reason })?))
 }
 
@@ -60,84 +48,10 @@ pub(crate) fn body<R: Decodable>(api: ApiKey, version: i16, mut body: Bytes) -> 
             reason: "an array claims more entries than there is room for".into(),
         });
     }
-    let request = checked(&mut body, version).map_err(|reason| DecodeError::Body { api, version, reason })?;
+    let request = decode(&mut body, version).map_err(|reason| DecodeError::Body { api, version, reason })?;
     match body.len() {
         0 => Ok(request),
         bytes => Err(DecodeError::Rest { api, version, bytes }),
-    }
-}
-
-fn checked<R: Decodable>(from: &mut Bytes, version: i16) -> Result<R, String> {
-    let mut checked = Checked { rest: from.clone(), replaced: false };
-    let decoded = R::decode(&mut checked, version).map_err(|error| format!("{error:#}").trim_end().to_owned())?;
-    if !checked.replaced {
-        *from = checked.rest;
-        return Ok(decoded);
-    }
-    R::decode(from, version).map_err(|error| format!("{error:#}"))
-}
-
-/// Bytes that look at the numbers which are read from them.
-struct Checked {
-    rest: Bytes,
-    /// Whether an int32 was replaced.
-    replaced: bool,
-}
-
-impl Buf for Checked {
-    fn remaining(&self) -> usize {
-        self.rest.remaining()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.rest.chunk()
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.rest.advance(count);
-    }
-
-    fn copy_to_bytes(&mut self, length: usize) -> Bytes {
-        self.rest.copy_to_bytes(length)
-    }
-
-    fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
-        let value = self.rest.try_get_i32()?;
-        if value > 0 && value as usize > self.rest.len() {
-            self.replaced = true;
-            return Ok(i32::MIN);
-        }
-        Ok(value)
-    }
-
-    fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
-        let first = self.rest.try_get_u8()?;
-        if first & 0x80 != 0 {
-            // The first byte of a compact number, or a later one, which makes a smaller number of the rest. Nothing is
-            // remembered from byte to byte, so that nothing can be misled.
-            let mut value = usize::from(first & 0x7f);
-            for (at, byte) in self.rest.iter().take(4).enumerate() {
-                value |= usize::from(byte & 0x7f) << (7 * (at + 1));
-                if byte & 0x80 == 0 {
-                    break;
-                }
-            }
-            // A length in compact form is one more than what it tells.
-            if value > self.rest.len() + 1 {
-                return Err(TryGetError { requested: value, available: self.rest.len() });
-            }
-        }
-        Ok(first)
-    }
-}
-
-impl ByteBuf for Checked {
-    fn peek_bytes(&mut self, range: std::ops::Range<usize>) -> Bytes {
-        self.rest.slice(range)
-    }
-
-    fn get_bytes(&mut self, size: usize) -> Bytes {
-        self.rest.split_to(size)
     }
 }
 

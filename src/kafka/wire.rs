@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -264,12 +264,11 @@ impl Connection {
 }
 
 fn decode<R: Request>(version: i16, correlation_id: i32, mut answer: Bytes) -> Result<R::Response, String> {
-    let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version));
-    let header = header.map_err(|e| format!("{e:#}"))?;
+    let header: ResponseHeader = superhero_codec::decode(&mut answer, R::Response::header_version(version))?;
     if header.correlation_id != correlation_id {
         return Err(format!("correlation id {}, expected {correlation_id}", header.correlation_id));
     }
-    let response = R::Response::decode(&mut answer, version).map_err(|e| format!("{e:#}"))?;
+    let response = superhero_codec::decode(&mut answer, version)?;
     match answer.remaining() {
         0 => Ok(response),
         rest => Err(format!("{rest} bytes too many")),
@@ -292,6 +291,9 @@ fn api_name(key: i16) -> &'static str {
         _ => "another request",
     }
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

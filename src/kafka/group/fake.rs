@@ -16,18 +16,26 @@ use kafka_protocol::messages::{
     LeaveGroupResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, ResponseHeader,
     SyncGroupRequest, SyncGroupResponse,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes, decode_request_header_from_buffer};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes, decode_request_header_from_buffer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// What the coordinator says to the next request of a kind; when none is set, it is content.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Say {
     Content,
     Error(ResponseError),
     Nothing,
+    /// These bytes in place of an answer's body.
+    Bytes(Bytes),
+    /// To a JoinGroup: this is the generation, and you are this member.
+    Joined(i32, &'static str),
+    Hangup,
 }
+
+/// In virtual time, a member that does not pause would ask for ever.
+const MAX_REQUESTS: u32 = 50_000;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -35,6 +43,15 @@ pub(super) struct State {
     pub(super) heartbeats: VecDeque<Say>,
     pub(super) commits: VecDeque<Say>,
     pub(super) syncs: VecDeque<Say>,
+    pub(super) finds: VecDeque<Say>,
+    pub(super) metadata: VecDeque<Say>,
+    /// What was said is said again when all else has been said.
+    pub(super) repeats: bool,
+    /// The generations and members that were let in.
+    pub(super) joined: Vec<(i32, String)>,
+    /// The generations and members that committed.
+    pub(super) committed: Vec<(i32, String)>,
+    pub(super) requests: u32,
     /// From now on, no heartbeat is answered.
     pub(super) deaf: bool,
     /// Partitions of every topic.
@@ -80,6 +97,44 @@ impl Fake {
     }
 }
 
+impl State {
+    /// Remembers what was asked, answered or not.
+    fn note(&mut self, key: ApiKey, version: i16, mut body: Bytes) {
+        match key {
+            ApiKey::JoinGroup => {
+                let asked = JoinGroupRequest::decode(&mut body, version).unwrap();
+                self.sessions_ms.push(asked.session_timeout_ms);
+            }
+            ApiKey::OffsetCommit => {
+                let asked = OffsetCommitRequest::decode(&mut body, version).unwrap();
+                self.committed.push((asked.generation_id_or_member_epoch, asked.member_id.to_string()));
+            }
+            _ => {}
+        }
+    }
+
+    /// What it says to a request.
+    fn say(&mut self, key: ApiKey) -> Say {
+        self.requests += 1;
+        assert!(self.requests <= MAX_REQUESTS, "a member asks without a pause");
+        let says = match key {
+            ApiKey::JoinGroup => &mut self.joins,
+            ApiKey::SyncGroup => &mut self.syncs,
+            ApiKey::Heartbeat if self.deaf => return Say::Nothing,
+            ApiKey::Heartbeat => &mut self.heartbeats,
+            ApiKey::OffsetCommit => &mut self.commits,
+            ApiKey::FindCoordinator => &mut self.finds,
+            ApiKey::Metadata => &mut self.metadata,
+            _ => return Say::Content,
+        };
+        let Some(say) = says.pop_front() else { return Say::Content };
+        if self.repeats {
+            says.push_back(say.clone());
+        }
+        say
+    }
+}
+
 async fn serve(mut stream: TcpStream, port: u16, state: Arc<Mutex<State>>) -> std::io::Result<()> {
     loop {
         let length = stream.read_i32().await?;
@@ -89,12 +144,19 @@ async fn serve(mut stream: TcpStream, port: u16, state: Arc<Mutex<State>>) -> st
         let header = decode_request_header_from_buffer(&mut frame).unwrap();
         let key = ApiKey::try_from(header.request_api_key).unwrap();
         let version = header.request_api_version;
-        let Some((header_version, body)) = answer(key, version, frame, port, &mut state.lock().unwrap()) else {
-            continue;
+        let body = {
+            let mut state = state.lock().unwrap();
+            state.note(key, version, frame.clone());
+            match state.say(key) {
+                Say::Nothing => continue,
+                Say::Hangup => return Ok(()),
+                Say::Bytes(bytes) => bytes,
+                say => answer(key, version, frame, port, &mut state, &say),
+            }
         };
         let mut out = BytesMut::from(&[0; 4][..]);
         let head = ResponseHeader::default().with_correlation_id(header.correlation_id);
-        head.encode(&mut out, header_version).unwrap();
+        head.encode(&mut out, key.response_header_version(version)).unwrap();
         out.put(body);
         let length = out.len() as i32 - 4;
         out[..4].copy_from_slice(&length.to_be_bytes());
@@ -102,18 +164,14 @@ async fn serve(mut stream: TcpStream, port: u16, state: Arc<Mutex<State>>) -> st
     }
 }
 
-fn encoded<R: Encodable + HeaderVersion>(version: i16, response: R) -> Option<(i16, Bytes)> {
+fn encoded(version: i16, response: impl Encodable) -> Bytes {
     let mut body = BytesMut::new();
     response.encode(&mut body, version).unwrap();
-    Some((R::header_version(version), body.freeze()))
+    body.freeze()
 }
 
-fn answer(key: ApiKey, version: i16, mut body: Bytes, port: u16, state: &mut State) -> Option<(i16, Bytes)> {
-    let next = |says: &mut VecDeque<Say>| match says.pop_front().unwrap_or(Say::Content) {
-        Say::Content => Some(0),
-        Say::Error(error) => Some(error.code()),
-        Say::Nothing => None,
-    };
+fn answer(key: ApiKey, version: i16, mut body: Bytes, port: u16, state: &mut State, say: &Say) -> Bytes {
+    let mut code = if let Say::Error(error) = say { error.code() } else { 0 };
     match key {
         ApiKey::ApiVersions => {
             let all = ApiKey::iter().map(|key| {
@@ -124,30 +182,34 @@ fn answer(key: ApiKey, version: i16, mut body: Bytes, port: u16, state: &mut Sta
         }
         ApiKey::FindCoordinator => {
             state.found += 1;
-            let found = FindCoordinatorResponse::default().with_host(StrBytes::from_static_str("127.0.0.1"));
-            encoded(version, found.with_port(port.into()))
+            let found = FindCoordinatorResponse::default().with_error_code(code);
+            encoded(version, found.with_host(StrBytes::from_static_str("127.0.0.1")).with_port(port.into()))
         }
         ApiKey::Metadata => {
             let asked = MetadataRequest::decode(&mut body, version).unwrap();
             let topic = |name| {
                 let partition = |p| MetadataResponsePartition::default().with_partition_index(p);
                 let partitions = (0..state.partitions).map(partition).collect();
-                MetadataResponseTopic::default().with_name(name).with_partitions(partitions)
+                MetadataResponseTopic::default().with_error_code(code).with_name(name).with_partitions(partitions)
             };
             let topics = asked.topics.unwrap_or_default().into_iter().map(|t| topic(t.name)).collect();
             encoded(version, MetadataResponse::default().with_topics(topics))
         }
         ApiKey::JoinGroup => {
             let asked = JoinGroupRequest::decode(&mut body, version).unwrap();
-            state.sessions_ms.push(asked.session_timeout_ms);
             let mut member_id = asked.member_id.clone();
-            let mut code = next(&mut state.joins)?;
-            if code == 0 && member_id.is_empty() {
+            if let Say::Joined(generation, member) = say {
+                state.generation = *generation;
+                member_id = StrBytes::from_static_str(member);
+            } else if code == 0 && member_id.is_empty() {
                 state.members += 1;
                 member_id = StrBytes::from_string(format!("member-{}", state.members));
                 code = ResponseError::MemberIdRequired.code();
             } else if code == 0 {
                 state.generation += 1;
+            }
+            if code == 0 {
+                state.joined.push((state.generation, member_id.to_string()));
             }
             let ours = JoinGroupResponseMember::default().with_member_id(member_id.clone());
             let joined = JoinGroupResponse::default()
@@ -162,13 +224,9 @@ fn answer(key: ApiKey, version: i16, mut body: Bytes, port: u16, state: &mut Sta
         ApiKey::SyncGroup => {
             let asked = SyncGroupRequest::decode(&mut body, version).unwrap();
             let share = asked.assignments.first().map(|a| a.assignment.clone()).unwrap_or_default();
-            let code = next(&mut state.syncs)?;
             encoded(version, SyncGroupResponse::default().with_error_code(code).with_assignment(share))
         }
-        ApiKey::Heartbeat if state.deaf => None,
-        ApiKey::Heartbeat => {
-            encoded(version, HeartbeatResponse::default().with_error_code(next(&mut state.heartbeats)?))
-        }
+        ApiKey::Heartbeat => encoded(version, HeartbeatResponse::default().with_error_code(code)),
         ApiKey::LeaveGroup => {
             let asked = kafka_protocol::messages::LeaveGroupRequest::decode(&mut body, version).unwrap();
             state.left.extend(asked.members.iter().map(|member| member.member_id.to_string()));
@@ -176,7 +234,6 @@ fn answer(key: ApiKey, version: i16, mut body: Bytes, port: u16, state: &mut Sta
         }
         ApiKey::OffsetCommit => {
             let asked = OffsetCommitRequest::decode(&mut body, version).unwrap();
-            let code = next(&mut state.commits)?;
             let topics = asked.topics.into_iter().map(|topic| {
                 let partition = |p: &kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition| {
                     OffsetCommitResponsePartition::default()

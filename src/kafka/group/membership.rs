@@ -14,7 +14,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -90,6 +90,8 @@ pub(super) struct Membership {
     connection: Option<Connection>,
     /// Empty until a coordinator has given one.
     member_id: StrBytes,
+    /// That of the last assignment.
+    held: Option<GenerationId>,
     backoff: Backoff,
 }
 
@@ -103,6 +105,7 @@ impl Membership {
             session_timeout,
             connection: None,
             member_id: StrBytes::default(),
+            held: None,
             backoff: Backoff::default(),
         }
     }
@@ -136,6 +139,7 @@ impl Membership {
         let joined = self.join().await?;
         let Some((session, assignment)) = self.sync(joined).await? else { return Ok(()) };
         self.backoff.reset();
+        self.held = Some(session.id.clone());
         let (id, leader) = (session.id.clone(), session.dealt.is_some());
         info!(group = self.config.group_id, %id, leader, partitions = assignment.partitions.len(), "joined the group");
         self.emit(GroupEvent::Assigned(assignment));
@@ -160,15 +164,39 @@ impl Membership {
             };
             self.connection = Some(connection);
             let error = ResponseError::try_from_code(answer.error_code);
-            if let Some(error) = error.filter(|e| step::after(Call::JoinGroup, *e) != Step::TakeMemberId) {
-                self.recover(Call::JoinGroup, error).await?;
-                continue;
-            }
-            self.member_id = answer.member_id.clone();
-            if error.is_none() {
-                return Ok(answer);
+            match error {
+                Some(error) if step::after(Call::JoinGroup, error) == Step::TakeMemberId => {
+                    let asked_as = std::mem::replace(&mut self.member_id, answer.member_id);
+                    // Once is the rule; a coordinator that goes on giving ids is not asked without a pause.
+                    if !asked_as.is_empty() || self.member_id.is_empty() {
+                        self.pause(&error).await;
+                    }
+                }
+                Some(error) => self.recover(Call::JoinGroup, error).await?,
+                None => match self.not_a_generation(&answer) {
+                    Some(reason) => {
+                        self.member_id = StrBytes::default();
+                        self.pause(&reason).await;
+                    }
+                    None => {
+                        self.member_id = answer.member_id.clone();
+                        return Ok(answer);
+                    }
+                },
             }
         }
+    }
+
+    /// Why nobody could commit as what a JoinGroup was answered with, or not without being taken for somebody else.
+    fn not_a_generation(&self, joined: &JoinGroupResponse) -> Option<String> {
+        let (generation, member_id) = (joined.generation_id, joined.member_id.as_str());
+        if generation < 0 || member_id.is_empty() {
+            return Some(format!(
+                "the coordinator answers JoinGroup with generation {generation} of member {member_id:?}"
+            ));
+        }
+        let held = self.held.as_ref().filter(|held| *held.member_id == *member_id && held.generation >= generation)?;
+        Some(format!("the coordinator answers JoinGroup with generation {generation} after {held}"))
     }
 
     /// SyncGroup, with everybody's share if we are the leader. `None` asks for another join.
@@ -244,7 +272,9 @@ impl Membership {
     /// Heartbeats until the generation is over. Says whether the assignment was lost, and whether that is the end.
     async fn stay(&mut self, mut session: Session) -> (Option<LostReason>, Result<(), GroupError>) {
         let mut phase = self.stable(&session);
-        let mut heartbeats = interval(self.config.heartbeat_interval);
+        // Not at once: the coordinator has just answered, and one that throws us out as soon as we are in is not to make us spin.
+        let mut heartbeats =
+            interval_at(Instant::now() + self.config.heartbeat_interval, self.config.heartbeat_interval);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let expiry = session.last_seen + self.session_timeout;

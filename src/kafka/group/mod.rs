@@ -32,6 +32,8 @@ mod config;
 pub(crate) mod coordinator;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod hostile;
 mod leader;
 mod member;
 mod membership;

@@ -11,6 +11,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::TopicPartition;
 
 const VERSION: i16 = 0;
+/// As brokers have it. Each partition of an assignment names its topic in memory, and but once on the wire.
+const MAX_NAME_BYTES: usize = 249;
+/// Far above what a member could read, and some 30 MB in memory.
+const MAX_ASSIGNED_PARTITIONS: usize = 100_000;
 /// The length of a byte string that is null.
 const NULL: i32 = -1;
 
@@ -25,6 +29,12 @@ pub(crate) enum BlobError {
     Length(i32),
     #[error("a topic's name is not UTF-8")]
     Name,
+    #[error("a topic's name has {bytes} bytes, and {MAX_NAME_BYTES} are the limit")]
+    LongName { bytes: usize },
+    #[error("it has partition {0}, which cannot be")]
+    Partition(i32),
+    #[error("it has more than {MAX_ASSIGNED_PARTITIONS} partitions")]
+    TooMany,
 }
 
 /// The topics that a member wants partitions of.
@@ -69,7 +79,7 @@ pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Bytes {
     blob.freeze()
 }
 
-/// Sorted. An empty blob is an empty assignment: a broker gives it to a member that the leader forgot.
+/// Sorted, each once. An empty blob is an empty assignment: a broker gives it to a member that the leader forgot.
 pub(crate) fn decode_assignment(mut blob: &[u8]) -> Result<Vec<TopicPartition>, BlobError> {
     if blob.is_empty() {
         return Ok(Vec::new());
@@ -80,15 +90,22 @@ pub(crate) fn decode_assignment(mut blob: &[u8]) -> Result<Vec<TopicPartition>, 
         let topic = take_name(&mut blob)?;
         for _ in 0..take_length(&mut blob)? {
             let partition = blob.try_get_i32().map_err(|_| BlobError::Truncated)?;
+            if partition < 0 {
+                return Err(BlobError::Partition(partition));
+            }
+            if partitions.len() == MAX_ASSIGNED_PARTITIONS {
+                return Err(BlobError::TooMany);
+            }
             partitions.push(TopicPartition::new(topic.clone(), partition));
         }
     }
     partitions.sort_unstable();
+    partitions.dedup();
     Ok(partitions)
 }
 
 fn put_name(blob: &mut BytesMut, name: &str) {
-    // A topic's name has at most 249 bytes.
+    // At most MAX_NAME_BYTES.
     blob.put_i16(name.len() as i16);
     blob.put_slice(name.as_bytes());
 }
@@ -110,6 +127,9 @@ fn take_length(blob: &mut &[u8]) -> Result<i32, BlobError> {
 fn take_name(blob: &mut &[u8]) -> Result<String, BlobError> {
     let length = blob.try_get_i16().map_err(|_| BlobError::Truncated)?;
     let length = usize::try_from(length).map_err(|_| BlobError::Length(length.into()))?;
+    if length > MAX_NAME_BYTES {
+        return Err(BlobError::LongName { bytes: length });
+    }
     let (name, rest) = blob.split_at_checked(length).ok_or(BlobError::Truncated)?;
     *blob = rest;
     String::from_utf8(name.to_vec()).map_err(|_| BlobError::Name)
@@ -183,10 +203,33 @@ mod tests {
     fn a_length_that_claims_more_than_there_is_allocates_nothing() {
         assert_eq!(decode_subscription(&bytes("00007fffffff")), Err(BlobError::Truncated));
         assert_eq!(decode_subscription(&bytes("0000ffffffff")), Err(BlobError::Length(-1)));
-        assert_eq!(decode_subscription(&bytes("00000000000100ff61")), Err(BlobError::Truncated));
+        assert_eq!(decode_subscription(&bytes("00000000000100f961")), Err(BlobError::Truncated));
         assert_eq!(decode_subscription(&bytes("0000000000010001ff")), Err(BlobError::Name));
         assert_eq!(decode_assignment(&bytes("00000000000100016100ffffff")), Err(BlobError::Truncated));
         assert_eq!(decode_assignment(&bytes("ffff")), Err(BlobError::Version(-1)));
+    }
+
+    /// An assignment of `count` times `partition` of a topic.
+    fn repeated(topic: &str, partition: i32, count: usize) -> Vec<u8> {
+        let mut blob = BytesMut::from(&bytes("000000000001")[..]);
+        put_name(&mut blob, topic);
+        blob.put_i32(count as i32);
+        (0..count).for_each(|_| blob.put_i32(partition));
+        blob.to_vec()
+    }
+
+    #[test]
+    fn an_assignment_takes_no_more_memory_than_a_member_could_need() {
+        // 4 bytes on the wire would each become 32 KiB.
+        let long = "a".repeat(i16::MAX as usize);
+        assert_eq!(decode_assignment(&repeated(&long, 0, 9)), Err(BlobError::LongName { bytes: long.len() }));
+        assert_eq!(decode_assignment(&repeated("a", 0, MAX_ASSIGNED_PARTITIONS + 1)), Err(BlobError::TooMany));
+        assert_eq!(decode_assignment(&repeated("a", 7, MAX_ASSIGNED_PARTITIONS)), Ok(partitions(&[("a", 7)])));
+    }
+
+    #[test]
+    fn a_partition_that_cannot_be_is_named() {
+        assert_eq!(decode_assignment(&repeated("a", -5, 1)), Err(BlobError::Partition(-5)));
     }
 
     proptest! {
@@ -202,9 +245,27 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(blob: Vec<u8>) {
-            let _ = decode_subscription(&blob);
-            let _ = decode_assignment(&blob);
+        fn any_bytes_are_read_or_refused(
+            blob: Vec<u8>,
+            valid in prop::sample::select(&[SUBSCRIPTION, ASSIGNMENT][..]),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), Just(0xff), Just(0x7f)]), 0..4),
+            length in any::<prop::sample::Index>(),
+        ) {
+            let mut changed = bytes(valid);
+            for (at, byte) in changes {
+                let at = at.index(changed.len());
+                changed[at] = byte;
+            }
+            for blob in [&blob[..], &changed, &changed[..length.index(changed.len())]] {
+                if let Ok(topics) = decode_subscription(blob) {
+                    prop_assert!(topics.len() * size_of::<i16>() <= blob.len());
+                }
+                if let Ok(partitions) = decode_assignment(blob) {
+                    prop_assert!(partitions.len() * size_of::<i32>() <= blob.len());
+                    prop_assert!(partitions.is_sorted_by(|a, b| a < b), "{partitions:?}");
+                    prop_assert!(partitions.iter().all(|p| p.partition >= 0), "{partitions:?}");
+                }
+            }
         }
     }
 }

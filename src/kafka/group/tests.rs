@@ -70,7 +70,7 @@ async fn a_new_member_joins_again_with_the_id_it_is_given() {
 #[tokio::test]
 async fn heartbeats_go_on_while_the_owner_finishes_and_it_keeps_its_id() {
     let (fake, mut member, first) = joined(quick()).await;
-    fake.state().heartbeats.extend([Say::Error(E::RebalanceInProgress); 30]);
+    fake.state().heartbeats.extend(std::iter::repeat_n(Say::Error(E::RebalanceInProgress), 30));
     let revocation = revoked(&mut member).await;
     assert_eq!(revocation.id(), &first.id);
     while fake.state().heartbeats.len() > 10 {

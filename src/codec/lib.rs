@@ -1,0 +1,169 @@
+//! Kafka's messages out of bytes that nobody vouches for: a client's requests, a broker's answers.
+//!
+//! kafka-protocol allocates for as many entries as an array claims to have before it reads the first, so that a message of ten
+//! bytes could take gigabytes. It reads through [`Checked`] here, which sees every number on its way:
+//!
+//! * A length in compact form that is larger than all that is left is refused. No other number of that form is ever so large:
+//!   the tags that are known are small.
+//! * A length as an int32 cannot be told from any other int32. One that is larger than all that is left is replaced by a
+//!   negative one, which ends the decoding if it was a length. If it was not, the message is decoded once more without that, and
+//!   all its lengths are known to be good.
+//!
+//! What is left is that an entry may be larger in memory than on the wire, some hundred times in the worst case. That is address
+//! space which is never touched, and the size of a message bounds it: whoever reads frames bounds them.
+
+use bytes::{Buf, Bytes, TryGetError};
+use kafka_protocol::protocol::Decodable;
+use kafka_protocol::protocol::buf::ByteBuf;
+
+/// Takes a message of `version` from the front of `bytes`, and leaves what is behind it.
+///
+/// # Errors
+///
+/// What is wrong with the bytes, in the codec's words; `bytes` are then as they were.
+pub fn decode<M: Decodable>(bytes: &mut Bytes, version: i16) -> Result<M, String> {
+    let mut checked = Checked { rest: bytes.clone(), replaced: false };
+    let decoded = M::decode(&mut checked, version).map_err(reason)?;
+    if !checked.replaced {
+        *bytes = checked.rest;
+        return Ok(decoded);
+    }
+    let mut rest = bytes.clone();
+    let decoded = M::decode(&mut rest, version).map_err(reason)?;
+    *bytes = rest;
+    Ok(decoded)
+}
+
+/// On one line.
+fn reason(error: impl std::fmt::Display) -> String {
+    format!("{error:#}").trim_end().to_owned()
+}
+
+/// Bytes that look at the numbers which are read from them.
+struct Checked {
+    rest: Bytes,
+    /// Whether an int32 was replaced.
+    replaced: bool,
+}
+
+impl Buf for Checked {
+    fn remaining(&self) -> usize {
+        self.rest.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.rest.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.rest.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, length: usize) -> Bytes {
+        self.rest.copy_to_bytes(length)
+    }
+
+    fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
+        let value = self.rest.try_get_i32()?;
+        if value > 0 && value as usize > self.rest.len() {
+            self.replaced = true;
+            return Ok(i32::MIN);
+        }
+        Ok(value)
+    }
+
+    fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
+        let first = self.rest.try_get_u8()?;
+        if first & 0x80 != 0 {
+            // The first byte of a compact number, or a later one, which makes a smaller number of the rest. Nothing is
+            // remembered from byte to byte, so that nothing can be misled.
+            let mut value = usize::from(first & 0x7f);
+            for (at, byte) in self.rest.iter().take(4).enumerate() {
+                value |= usize::from(byte & 0x7f) << (7 * (at + 1));
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            // A length in compact form is one more than what it tells.
+            if value > self.rest.len() + 1 {
+                return Err(TryGetError { requested: value, available: self.rest.len() });
+            }
+        }
+        Ok(first)
+    }
+}
+
+impl ByteBuf for Checked {
+    fn peek_bytes(&mut self, range: std::ops::Range<usize>) -> Bytes {
+        self.rest.slice(range)
+    }
+
+    fn get_bytes(&mut self, size: usize) -> Bytes {
+        self.rest.split_to(size)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bytes::BytesMut;
+    use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
+    use kafka_protocol::messages::{
+        JoinGroupRequest, JoinGroupResponse, ListOffsetsRequest, MetadataRequest, MetadataResponse, SyncGroupResponse,
+    };
+    use kafka_protocol::protocol::Encodable;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(message: &impl Encodable, version: i16) -> Bytes {
+        let mut out = BytesMut::new();
+        message.encode(&mut out, version).unwrap();
+        out.freeze()
+    }
+
+    fn refused<M: Decodable + std::fmt::Debug>(bytes: &'static [u8], version: i16) {
+        let mut rest = Bytes::from_static(bytes);
+        let error = decode::<M>(&mut rest, version).unwrap_err();
+        assert_eq!(rest, bytes, "{error}");
+        assert!(!error.is_empty() && !error.contains('\n'), "{error:?}");
+    }
+
+    #[test]
+    fn a_message_is_read_and_what_is_behind_it_is_left() {
+        // Numbers that are larger than the message, where lengths could be as well.
+        let partition = MetadataResponsePartition::default().with_partition_index(i32::MAX).with_leader_epoch(1 << 20);
+        let topic = MetadataResponseTopic::default().with_partitions(vec![partition.clone(), partition]);
+        let message = MetadataResponse::default().with_throttle_time_ms(i32::MAX).with_topics(vec![topic]);
+        for version in 8..=12 {
+            let mut bytes: Bytes = [&encoded(&message, version)[..], b"behind"].concat().into();
+            let read: MetadataResponse = decode(&mut bytes, version).unwrap();
+            assert_eq!((read.throttle_time_ms, read.topics[0].partitions.len()), (i32::MAX, 2), "version {version}");
+            assert_eq!(bytes, &b"behind"[..], "version {version}");
+        }
+    }
+
+    /// Without the check each of these would be answered by the end of the process: there is no such memory.
+    #[test]
+    fn a_length_that_claims_more_than_there_is_allocates_nothing() {
+        refused::<MetadataRequest>(b"\x7f\xff\xff\xff", 4);
+        refused::<MetadataRequest>(b"\xff\xff\xff\xff\x0f", 12);
+        refused::<MetadataResponse>(b"\0\0\0\0\xff\xff\xff\xff\x0f", 10);
+        refused::<JoinGroupResponse>(b"\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x7f\xff\xff\xff", 5);
+        refused::<SyncGroupResponse>(b"\0\0\0\0\0\0\x7f\xff\xff\xff", 3);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(0x7f)], 0..80),
+            version in 0..=12i16,
+        ) {
+            let mut rest = Bytes::from(bytes);
+            let _ = decode::<MetadataRequest>(&mut rest, version);
+            let _ = decode::<MetadataResponse>(&mut rest, version);
+            let _ = decode::<JoinGroupRequest>(&mut rest, version.min(9));
+            let _ = decode::<ListOffsetsRequest>(&mut rest, version.clamp(1, 10));
+        }
+    }
+}
