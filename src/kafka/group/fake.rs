@@ -11,10 +11,11 @@ use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::offset_fetch_response::{OffsetFetchResponsePartition, OffsetFetchResponseTopic};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsResponse, FindCoordinatorResponse, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, ResponseHeader,
-    SyncGroupRequest, SyncGroupResponse,
+    LeaveGroupResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetFetchRequest, OffsetFetchResponse, ResponseHeader, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes, decode_request_header_from_buffer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,6 +46,7 @@ pub(super) struct State {
     pub(super) syncs: VecDeque<Say>,
     pub(super) finds: VecDeque<Say>,
     pub(super) metadata: VecDeque<Say>,
+    pub(super) fetches: VecDeque<Say>,
     /// What was said is said again when all else has been said.
     pub(super) repeats: bool,
     /// The generations and members that were let in.
@@ -125,6 +127,7 @@ impl State {
             ApiKey::OffsetCommit => &mut self.commits,
             ApiKey::FindCoordinator => &mut self.finds,
             ApiKey::Metadata => &mut self.metadata,
+            ApiKey::OffsetFetch => &mut self.fetches,
             _ => return Say::Content,
         };
         let Some(say) = says.pop_front() else { return Say::Content };
@@ -244,6 +247,15 @@ fn answer(key: ApiKey, version: i16, mut body: Bytes, port: u16, state: &mut Sta
                 OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
             });
             encoded(version, OffsetCommitResponse::default().with_topics(topics.collect()))
+        }
+        ApiKey::OffsetFetch => {
+            let asked = OffsetFetchRequest::decode(&mut body, version).unwrap();
+            let topics = asked.topics.unwrap_or_default().into_iter().map(|topic| {
+                let partition = |p: &i32| OffsetFetchResponsePartition::default().with_partition_index(*p);
+                let partitions = topic.partition_indexes.iter().map(partition).collect();
+                OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+            });
+            encoded(version, OffsetFetchResponse::default().with_error_code(code).with_topics(topics.collect()))
         }
         other => panic!("nobody should send {other:?} to this coordinator"),
     }

@@ -67,9 +67,9 @@ fn finds() -> impl Strategy<Value = VecDeque<Say>> {
 
 prop_compose! {
     fn coordinators()(
-        joins in says(), syncs in says(), heartbeats in says(), commits in says(), metadata in says(), finds in finds(), repeats: bool,
+        joins in says(), syncs in says(), heartbeats in says(), commits in says(), fetches in says(), metadata in says(), finds in finds(), repeats: bool,
     ) -> State {
-        State { joins, syncs, heartbeats, commits, metadata, finds, repeats, partitions: 2, ..State::default() }
+        State { joins, syncs, heartbeats, commits, fetches, metadata, finds, repeats, partitions: 2, ..State::default() }
     }
 }
 
@@ -137,16 +137,18 @@ async fn run(coordinator: State, is_static: bool, gives_back: bool) -> Result<()
         seen.take(&event)?;
         match event {
             GroupEvent::Assigned(Assignment { id, .. }) => {
-                let offset = OffsetToCommit {
-                    partition: TopicPartition::new("t", 0),
-                    offset: 1,
-                    leader_epoch: -1,
-                    metadata: String::new(),
-                };
-                let sent = Instant::now();
+                let partition = TopicPartition::new("t", 0);
+                let fetching = Instant::now();
+                if let Ok(committed) = committer.fetch(std::slice::from_ref(&partition)).await {
+                    prop_assert_eq!(committed.len(), 1);
+                    prop_assert_eq!(&committed[0].partition, &partition);
+                }
+                prop_assert!(fetching.elapsed() <= request_timeout, "a look took {:?}", fetching.elapsed());
+                let offset = OffsetToCommit { partition, offset: 1, leader_epoch: -1, metadata: String::new() };
+                let sending = Instant::now();
                 let outcomes = committer.commit(&id, &[offset]).await;
                 prop_assert_eq!(outcomes.len(), 1);
-                prop_assert!(sent.elapsed() <= 2 * request_timeout, "a commit took {:?}", sent.elapsed());
+                prop_assert!(sending.elapsed() <= 2 * request_timeout, "a commit took {:?}", sending.elapsed());
             }
             GroupEvent::Revoked(revocation) if !gives_back => held.push(revocation),
             GroupEvent::Revoked(revocation) => revocation.done(),

@@ -112,14 +112,12 @@ fn answers() -> Vec<Answer> {
                     2
                 ]),
         ),
-        answer::<CreateTopicsRequest, 4>(
-            CreateTopicsResponse::default().with_topics(vec![
+        answer::<CreateTopicsRequest, 4>(CreateTopicsResponse::default().with_topics(vec![
                 CreatableTopicResult::default()
                     .with_name(name())
                     .with_error_code(36);
                 2
-            ]),
-        ),
+            ])),
         answer::<ProduceRequest, 8>(ProduceResponse::default().with_responses(vec![
                 TopicProduceResponse::default().with_name(name()).with_partition_responses(vec![
                     PartitionProduceResponse::default();
