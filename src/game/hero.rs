@@ -1,6 +1,6 @@
 //! Heroes: who fights, and the import of the public superhero JSON.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
@@ -43,18 +43,21 @@ pub const MAX_POWERSTAT: u64 = 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum HeroError {
     /// The text is not JSON, or not an array of objects.
-    #[error("not a JSON array of heroes: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error("not a JSON array of heroes: {reason}")]
+    Json {
+        /// What it is instead, shortened if it is long.
+        reason: String,
+    },
     /// The array is empty.
     #[error("the array holds no hero")]
     Empty,
     /// A hero that is not an object.
-    #[error("{hero} is not an object: {source}")]
+    #[error("{hero} is not an object: {reason}")]
     NotAnObject {
         /// Which.
         hero: HeroPlace,
-        /// What it is instead.
-        source: serde_json::Error,
+        /// What it is instead, shortened if it is long.
+        reason: String,
     },
     /// A field that every hero needs.
     #[error("{hero}: {field} is missing")]
@@ -69,7 +72,7 @@ pub enum HeroError {
     Repeated {
         /// Which.
         hero: HeroPlace,
-        /// The field's path.
+        /// The field's path, shortened if it is long.
         field: String,
     },
     /// A field whose value is not what it should be.
@@ -101,7 +104,7 @@ pub struct HeroPlace {
     pub index: Option<usize>,
     /// Its id.
     pub id: Option<HeroId>,
-    /// Its name.
+    /// Its name, shortened if it is long.
     pub name: Option<String>,
 }
 
@@ -144,6 +147,12 @@ pub fn parse_heroes(json: &str) -> Result<Vec<Hero>, HeroError> {
     Ok(heroes)
 }
 
+impl From<serde_json::Error> for HeroError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json { reason: reason(&error) }
+    }
+}
+
 impl Hero {
     /// A hero from its field and value in the `superheros` hash.
     ///
@@ -175,7 +184,8 @@ fn import(index: usize, source: &RawValue) -> Result<(Hero, HeroPlace), HeroErro
     let fields = Fields::of(&place, "", source)?;
     // Read before either is required, so that a mistake in one of them is told with the other.
     place.id = fields.get("id").and_then(integer).and_then(|id| u32::try_from(id).ok()).map(HeroId);
-    place.name = fields.get("name").and_then(text).filter(|name| !name.trim().is_empty());
+    let named = fields.get("name").and_then(text).filter(|name| !name.trim().is_empty());
+    place.name = named.map(|name| shortened(&name, SHOWN_CHARS));
     let source_id = fields.required(&place, "id")?;
     let name = fields.required(&place, "name")?;
     let Some(id) = place.id else {
@@ -264,22 +274,21 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn of(place: &HeroPlace, path: &'static str, object: &'a RawValue) -> Result<Self, HeroError> {
-        let Entries(entries) = serde_json::from_str(object.get()).map_err(|source| match path.strip_suffix('.') {
-            None => HeroError::NotAnObject { hero: place.clone(), source },
+        let Entries(entries) = serde_json::from_str(object.get()).map_err(|error| match path.strip_suffix('.') {
+            None => HeroError::NotAnObject { hero: place.clone(), reason: reason(&error) },
             Some(field) => HeroError::Invalid {
                 hero: place.clone(),
                 field: field.to_owned(),
-                value: shortened(object.get()),
+                value: shortened(object.get(), SHOWN_CHARS),
                 expected: "an object",
             },
         })?;
-        let fields = Self { path, entries };
-        for (at, (field, _)) in fields.entries.iter().enumerate() {
-            if fields.entries[..at].iter().any(|(earlier, _)| earlier == field) {
-                return Err(HeroError::Repeated { hero: place.clone(), field: format!("{path}{field}") });
-            }
+        let mut names = HashSet::with_capacity(entries.len());
+        if let Some((field, _)) = entries.iter().find(|(field, _)| !names.insert(field.as_str())) {
+            let field = format!("{path}{}", shortened(field, SHOWN_CHARS).escape_debug());
+            return Err(HeroError::Repeated { hero: place.clone(), field });
         }
-        Ok(fields)
+        Ok(Self { path, entries })
     }
 
     fn get(&self, field: &str) -> Option<&'a RawValue> {
@@ -295,7 +304,7 @@ impl<'a> Fields<'a> {
         HeroError::Invalid {
             hero: place.clone(),
             field: format!("{}{field}", self.path),
-            value: shortened(value.get()),
+            value: shortened(value.get(), SHOWN_CHARS),
             expected,
         }
     }
@@ -327,14 +336,25 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
     }
 }
 
-/// The start of a value that is too long for an error's line.
-fn shortened(value: &str) -> String {
-    const SHOWN_CHARS: usize = 40;
-    match value.char_indices().nth(SHOWN_CHARS) {
+/// What an error shows of a value or a name that is longer.
+const SHOWN_CHARS: usize = 40;
+/// What it shows of serde_json's reason, which may have a whole text of the file in it.
+const SHOWN_REASON_CHARS: usize = 200;
+
+fn reason(error: &serde_json::Error) -> String {
+    shortened(&error.to_string(), SHOWN_REASON_CHARS)
+}
+
+/// The start of a text that is too long for an error's line.
+fn shortened(value: &str, shown_chars: usize) -> String {
+    match value.char_indices().nth(shown_chars) {
         Some((end, _)) => format!("{}…", &value[..end]),
         None => value.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -343,7 +363,7 @@ mod tests {
 
     use super::*;
 
-    const PUBLIC_FORM: &str = r#"[{"response": "success", "id": "7", "name": "Sedge \"Reed\" Warden", "powerstats":
+    pub(super) const PUBLIC_FORM: &str = r#"[{"response": "success", "id": "7", "name": "Sedge \"Reed\" Warden", "powerstats":
         {"intelligence": "38", "strength": "100", "speed": "null", "durability": "0", "power": "24", "combat": "64"},
         "biography": {"aliases": ["é"]}}]"#;
 
