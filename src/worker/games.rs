@@ -45,7 +45,7 @@ impl LastGame {
                     warn!(%partition, offset, %game, %error, "the partition waits for the state of a game that is over");
                     tokio::time::sleep(backoff.pause()).await;
                 }
-                Err(error) => return Verdict::DeadLetter(error.to_string()),
+                Err(error) => return Verdict::DeadLetter(handler::reason(&error)),
             }
         };
         let verdict = handler::judge(cleaning, snapshot.as_ref());

@@ -63,18 +63,33 @@ pub(crate) fn read(makes_tables: bool, value: Option<&[u8]>) -> (Value<'_>, Requ
         Err(error) => {
             let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
             let value = if is_json { verbatim(value) } else { Value::Bytes(value) };
-            return (value, Request::DeadLetter(error.to_string()));
+            return (value, Request::DeadLetter(reason(&error)));
         }
     };
     let request = match makes_tables.then(|| envelope.cleaning()).transpose() {
         Ok(cleaning) => cleaning.flatten().map_or(Request::Archive, Request::Game),
-        Err(error) => Request::DeadLetter(error.to_string()),
+        Err(error) => Request::DeadLetter(reason(&error)),
     };
     (verbatim(value), request)
 }
 
+/// What a reason may have, in bytes: an error may quote a text of the record, whose row has it anyway.
+const MAX_REASON_BYTES: usize = 500;
+
+/// The reason for a dead letter.
+pub(crate) fn reason(error: &impl ToString) -> String {
+    let mut reason = error.to_string();
+    if reason.len() > MAX_REASON_BYTES {
+        const END: &str = "…";
+        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES - END.len()));
+        reason.push_str(END);
+    }
+    reason
+}
+
+/// JSON as it stands, if a row can have it so: on one line, and not as a tombstone has it.
 fn verbatim(json: &[u8]) -> Value<'_> {
-    if is_single_line(json) { Value::Json(json) } else { Value::Bytes(json) }
+    if is_single_line(json) && json.trim_ascii() != b"null" { Value::Json(json) } else { Value::Bytes(json) }
 }
 
 /// Makes the tables' rows of a game from its state in the store.
@@ -118,6 +133,9 @@ impl GameTables {
         self.podium.iter().map(row).collect()
     }
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -184,6 +202,7 @@ mod tests {
             (Some(b""), false, "not an event envelope"),
             (Some(b"{\"level\":\"INFO\"}"), true, "missing field"),
             (Some(b"[1,2]"), true, "expected a JSON object"),
+            (Some(b"null"), false, "expected a JSON object"),
             (Some(b"{\"a\":\n1}"), false, "missing field"),
             (Some(b"\xff\xfe"), false, "not UTF-8"),
             (Some(strange_task.as_bytes()), true, "game_token and user_token"),
@@ -193,6 +212,16 @@ mod tests {
             assert_eq!(matches!(shown, Value::Json(json) if Some(json) == value), verbatim, "{value:?}");
             assert!(matches!(&request, Request::DeadLetter(why) if why.contains(reason)), "{value:?}: {request:?}");
         }
+    }
+
+    #[test]
+    fn a_reason_does_not_repeat_a_record_of_any_length() {
+        let level = "é".repeat(1_000_000);
+        let value = envelope("Turn", "").replace("INFO", &level);
+        let (_, request) = read(true, Some(value.as_bytes()));
+        let Request::DeadLetter(reason) = request else { panic!("{request:?}") };
+        assert!(reason.len() <= MAX_REASON_BYTES && reason.ends_with("é…"), "{reason}");
+        assert!(reason.starts_with("not an event envelope: unknown variant `é"), "{reason}");
     }
 
     #[test]
