@@ -173,6 +173,9 @@ impl<'a> Payload<'a> {
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
