@@ -14,7 +14,7 @@ use crate::client::{Client, FIND, HERO, LOBBY, LOGIN};
 use crate::moody::Moody;
 use crate::running::{Running, quick, within};
 
-const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+pub(crate) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// Sends the head of a request and reads until the server closes.
@@ -28,7 +28,7 @@ async fn exchange(server: &Running, request_line: &str, headers: &str) -> String
 }
 
 /// A connection whose upgrade is answered, as bytes.
-async fn upgraded(server: &Running, path: &str, stream: TcpStream) -> TcpStream {
+pub(crate) async fn upgraded(server: &Running, path: &str, stream: TcpStream) -> TcpStream {
     let mut stream = stream;
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n{UPGRADE}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

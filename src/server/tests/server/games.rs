@@ -17,13 +17,13 @@ use crate::running::{Running, quick, within};
 
 /// What a player saw of a game, from START to COMPLETE.
 #[derive(Debug, Default)]
-struct Seen {
-    turns: usize,
+pub(crate) struct Seen {
+    pub(crate) turns: usize,
     last_answer: Value,
 }
 
 /// Plays to the end: on its turn attacks the first living opponent.
-async fn play(server: &Running, player: &mut Player) -> Seen {
+pub(crate) async fn play(server: &Running, player: &mut Player) -> Seen {
     let start = player.lobby.next().await;
     assert_eq!(start["STATUS"]["GAME"], "START");
     play_on(server, player, &start).await

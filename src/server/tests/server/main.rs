@@ -7,6 +7,7 @@ mod client;
 mod doorway;
 mod faults;
 mod games;
+mod hostile;
 mod moody;
 mod requests;
 mod running;
