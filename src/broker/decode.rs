@@ -95,14 +95,12 @@ fn produce_lengths_are_good(mut body: &[u8], version: i16) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use bytes::{BufMut, BytesMut};
+    use bytes::BytesMut;
     use kafka_protocol::messages::create_topics_request::CreatableTopic;
     use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
     use kafka_protocol::messages::{CreateTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest, TopicName};
     use kafka_protocol::protocol::{Encodable, StrBytes};
-    use proptest::prelude::*;
-    use proptest::sample::Index;
 
     use super::*;
     use crate::api;
@@ -135,20 +133,6 @@ mod tests {
         out.freeze()
     }
 
-    /// A whole request, of an API that is served.
-    fn framed(key: i16, version: i16, body: &[u8]) -> Bytes {
-        let mut out = BytesMut::new();
-        out.put_i16(key);
-        out.put_i16(version);
-        out.put_i32(1);
-        out.put_i16(-1);
-        if ApiKey::try_from(key).is_ok_and(|api| api.request_header_version(version) == 2) {
-            out.put_u8(0);
-        }
-        out.put_slice(body);
-        out.freeze()
-    }
-
     #[test]
     fn what_is_written_is_read() {
         for version in api::fetch::VERSIONS {
@@ -173,50 +157,5 @@ mod tests {
         let longer: Bytes = [&whole[..], b"x"].concat().into();
         let rest = DecodeError::Rest { api: ApiKey::Fetch, version: 12, bytes: 1 };
         assert_eq!(body::<FetchRequest>(ApiKey::Fetch, 12, longer), Err(rest));
-    }
-
-    /// Any request, in any version that is told: random bytes, or a good request that was changed. What claims more than there is
-    /// has to be refused before it is allocated, or this test would end for want of memory.
-    fn request() -> impl Strategy<Value = Bytes> {
-        let served: Vec<_> = api::served().iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect();
-        let api = proptest::sample::select(served);
-        let key = api.prop_flat_map(|(key, lowest, highest)| (Just(key), lowest..=highest));
-        let huge: Vec<&[u8]> = vec![
-            b"\x7f\xff\xff\xff",
-            b"\xff\xff\xff\xff\x0f",
-            b"\x00\x00\x01\x00",
-            b"\xff\xff\xff\xff",
-            b"\x80\x01",
-            b"\x80\x00\x00\x00",
-            b"\x7f\xff",
-        ];
-        let random = (key, proptest::collection::vec(any::<u8>(), 0..60), proptest::sample::select(huge.clone()))
-            .prop_map(|((key, version), mut body, huge)| {
-                body.extend_from_slice(huge);
-                framed(key, version, &body)
-            });
-        let good = prop_oneof![
-            (4..=12i16).prop_map(|version| framed(1, version, &encoded(&fetch(), version))),
-            (3..=8i16).prop_map(|version| framed(0, version, &encoded(&produce(), version))),
-            (2..=7i16).prop_map(|version| framed(19, version, &encoded(&create(), version))),
-        ];
-        let changed = (good, any::<Index>(), proptest::sample::select(huge)).prop_map(|(good, at, huge)| {
-            let mut bytes = good.to_vec();
-            // Not the key and the version.
-            let at = 4 + at.index(bytes.len() - 4);
-            let end = bytes.len().min(at + huge.len());
-            bytes[at..end].copy_from_slice(&huge[..end - at]);
-            bytes.into()
-        });
-        prop_oneof![random, changed, proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4000))]
-
-        #[test]
-        fn no_request_takes_more_than_it_brings(request in request()) {
-            let _ = api::decode(request);
-        }
     }
 }

@@ -27,6 +27,8 @@ mod config;
 mod connection;
 mod decode;
 mod group;
+#[cfg(test)]
+mod hostile;
 mod log;
 mod long_poll;
 mod producers;

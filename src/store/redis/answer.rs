@@ -42,7 +42,7 @@ impl Answer {
             "malformed" => {
                 let (key, value, expected) = (fields.text(), fields.text(), fields.text());
                 let expected = EXPECTED.into_iter().find(|known| *known == expected);
-                Err(StoreError::Malformed { key, value, expected: expected.unwrap_or("what the table of keys says") })
+                Err(malformed(&key, value, expected.unwrap_or("what the table of keys says")))
             }
             other => Err(not_ours(other)),
         }
@@ -74,7 +74,24 @@ fn refusal(word: &str) -> Result<Refusal, StoreError> {
 }
 
 fn not_ours(answer: &str) -> StoreError {
+    let answer = shortened(answer.to_owned());
     StoreError::Unavailable(format!("a script answered {answer:?}, which it cannot; is this a Redis?"))
+}
+
+fn malformed(key: &str, value: String, expected: &'static str) -> StoreError {
+    StoreError::Malformed { key: shortened(key.escape_debug().to_string()), value: shortened(value), expected }
+}
+
+/// What an error shows of a text, in bytes. An attack record has some 400.
+const MAX_SHOWN_BYTES: usize = 500;
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_SHOWN_BYTES {
+        const END: &str = "…";
+        text.truncate(text.floor_char_boundary(MAX_SHOWN_BYTES - END.len()));
+        text.push_str(END);
+    }
+    text
 }
 
 /// The fields of an answer, taken in their order; one that is missing is empty, and so is refused by what it should be.
@@ -106,7 +123,7 @@ impl Fields {
     /// [`StoreError::Malformed`].
     pub(super) fn parse<T: FromStr>(&mut self, key: &str, expected: &'static str) -> Result<T, StoreError> {
         let value = self.text();
-        value.parse().map_err(|_| StoreError::Malformed { key: key.to_owned(), value, expected })
+        value.parse().map_err(|_| malformed(key, value, expected))
     }
 
     fn rest<T: FromStr>(mut self, key: &str, expected: &'static str) -> Result<Vec<T>, StoreError> {
@@ -128,20 +145,13 @@ impl Fields {
 
     fn record(&mut self, game: GameToken) -> Result<AttackRecord, StoreError> {
         let value = self.text();
-        AttackRecord::from_json(&value).map_err(|_| StoreError::Malformed {
-            key: format!("games:{game}:logs"),
-            value,
-            expected: "an attack record",
-        })
+        AttackRecord::from_json(&value).map_err(|_| malformed(&format!("games:{game}:logs"), value, "an attack record"))
     }
 
     fn status(&mut self, game: GameToken) -> Result<Status, StoreError> {
         let value = self.text();
-        Status::ALL.into_iter().find(|status| status.as_str() == value).ok_or_else(|| StoreError::Malformed {
-            key: format!("games:{game}:status"),
-            value,
-            expected: "a status",
-        })
+        let known = Status::ALL.into_iter().find(|status| status.as_str() == value);
+        known.ok_or_else(|| malformed(&format!("games:{game}:status"), value, "a status"))
     }
 
     pub(super) fn outcome(mut self, game: GameToken) -> Result<Outcome, StoreError> {
@@ -174,5 +184,123 @@ impl Fields {
             fighters.insert(user, players.fighter(&format!("games:{game}:superheros:{user}"))?);
         }
         Ok(Snapshot { status, seats, host, fighters, order, records })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use fred::types::Map;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use superhero_game::Action;
+
+    use super::*;
+
+    const GAME: &str = "6a2f41a3-c54c-4bf5-9f3f-7b1f0f4c0e11";
+    const USER: &str = "00000000-0000-0000-0000-000000000002";
+    /// A key, a value, and the words between them, each text with its escapes.
+    const MAX_ERROR_BYTES: usize = 10 * MAX_SHOWN_BYTES;
+
+    fn record() -> String {
+        let (timestamp, game, user) = (chrono::DateTime::UNIX_EPOCH, GAME.parse().unwrap(), USER.parse().unwrap());
+        AttackRecord { timestamp, game, user, action: Action::NotAvailable }.to_json()
+    }
+
+    /// The answer of the script for snapshots.
+    fn snapshot() -> Vec<Value> {
+        let list = |texts: &[&str]| Value::Array(texts.iter().map(|text| Value::from(*text)).collect());
+        let mut fields: Vec<Value> = ["ok", Status::Completed.as_str(), "2", USER].map(Value::from).to_vec();
+        fields.extend([list(&[USER]), list(&[&record()]), list(&[USER, "7", "30", "50"])]);
+        fields
+    }
+
+    /// What Redis can answer, of the words that our scripts use and of any others.
+    fn any_value() -> impl Strategy<Value = Value> {
+        let words = [
+            "ok",
+            "none",
+            "refused",
+            "malformed",
+            "OutOfTurn",
+            "IN_PROGRESS",
+            "COMPLETED",
+            "2",
+            "0",
+            "-1",
+            "",
+            USER,
+            GAME,
+        ];
+        let leaf = prop_oneof![
+            5 => select(words.to_vec()).prop_map(Value::from),
+            1 => Just(Value::from(record())),
+            1 => any::<String>().prop_map(Value::from),
+            1 => (0..5_000usize).prop_map(|length| Value::from("é".repeat(length))),
+            1 => any::<i64>().prop_map(Value::Integer),
+            1 => any::<f64>().prop_map(Value::Double),
+            1 => any::<bool>().prop_map(Value::Boolean),
+            1 => any::<Vec<u8>>().prop_map(|bytes| Value::Bytes(bytes.into())),
+            1 => Just(Value::Null),
+            1 => Just(Value::Queued),
+        ];
+        leaf.prop_recursive(4, 40, 8, |inner| {
+            prop_oneof![
+                3 => prop::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
+                1 => ("[a-z]{0,3}", inner).prop_map(|entry| Value::Map(Map::try_from(vec![entry]).unwrap())),
+            ]
+        })
+    }
+
+    /// A snapshot with anything in place of one of its fields, or behind them.
+    fn snapshots() -> impl Strategy<Value = Value> {
+        (0..8usize, prop::option::of(any_value())).prop_map(|(at, strange)| {
+            let mut fields = snapshot();
+            match strange {
+                Some(value) if at < fields.len() => fields[at] = value,
+                Some(value) => fields.push(value),
+                None => {}
+            }
+            Value::Array(fields)
+        })
+    }
+
+    fn is_a_line<T>(read: Result<T, StoreError>) -> Result<(), TestCaseError> {
+        if let Err(error) = read {
+            let text = error.to_string();
+            prop_assert!(text.len() <= MAX_ERROR_BYTES && !text.contains('\n'), "{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_snapshot_is_read() {
+        let snapshot =
+            Answer::read(Value::Array(snapshot())).unwrap().done().unwrap().snapshot(GAME.parse().unwrap()).unwrap();
+        assert_eq!((snapshot.status, snapshot.seats, snapshot.records.len()), (Status::Completed, 2, 1));
+        let fighter = Fighter { hero: HeroId(7), attack: 30, health: 50 };
+        assert_eq!(snapshot.fighters, BTreeMap::from([(USER.parse().unwrap(), fighter)]));
+    }
+
+    #[test]
+    fn an_answer_that_no_script_gives_is_told_in_a_line() {
+        let long = "é\n".repeat(100_000);
+        for answer in
+            [vec![Value::from(long.as_str())], vec!["malformed".into(), long.as_str().into(), long.as_str().into()]]
+        {
+            is_a_line(Answer::read(Value::Array(answer)).and_then(Answer::done)).unwrap();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_or_refused(value in prop_oneof![any_value(), snapshots()]) {
+            let game: GameToken = GAME.parse().unwrap();
+            let done = || Answer::read(value.clone()).and_then(Answer::done);
+            is_a_line(done().and_then(|fields| fields.snapshot(game)))?;
+            is_a_line(done().and_then(|fields| fields.outcome(game)))?;
+            is_a_line(done().and_then(|mut fields| fields.fighter("key")))?;
+            is_a_line(done().and_then(|mut fields| fields.parse::<UserToken>("key", "a user token")))?;
+        }
     }
 }

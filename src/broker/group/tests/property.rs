@@ -252,7 +252,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { cases: 2 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
 
     #[test]
     fn the_rules_hold_whatever_clients_do(acts in acts(), statics in 0..=CLIENTS) {
