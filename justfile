@@ -30,6 +30,10 @@ test-real *arguments:
 chaos *settings:
     cargo test --release -p superhero --test integration -- chaos {{ settings }}
 
+# Run every property with so many cases: `just fuzz cases=100000`
+fuzz cases="10000":
+    PROPTEST_CASES={{ trim_start_match(cases, "cases=") }} cargo test --profile fuzz --workspace --lib --test server
+
 # Measure against the budgets, in release mode
 bench *arguments:
     cargo bench -p superhero --bench bench -- {{ arguments }}

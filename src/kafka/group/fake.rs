@@ -139,6 +139,8 @@ impl State {
 }
 
 async fn serve(mut stream: TcpStream, port: u16, state: Arc<Mutex<State>>) -> std::io::Result<()> {
+    // Thousands of coordinators in a minute would otherwise use up the ports.
+    stream.set_zero_linger()?;
     loop {
         let length = stream.read_i32().await?;
         let mut frame = vec![0; length as usize];

@@ -175,7 +175,7 @@ fn in_virtual_time<T>(future: impl Future<Output = T>) -> T {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(4), ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_a_coordinator_answers_a_member_holds_what_it_was_given_and_keeps_its_pauses(

@@ -254,7 +254,7 @@ async fn among_neighbours(scripts: &[Script]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 8, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(8), ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_a_connection_brings_it_ends_and_its_neighbours_play_on(scripts in prop::collection::vec(scripts(), 1..8)) {
