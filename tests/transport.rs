@@ -33,6 +33,7 @@ pub fn tests() -> Vec<Trial> {
         test("transport: a full queue holds admissions back until there is room", holds_back),
         test("transport: the drop policy counts what it drops and says so in the stream", drops),
         test("transport: a topic that does not exist yet keeps its events until it does", topic_comes_later),
+        real("transport: events whose time the broker refuses are sent with the present time", mistimed),
         real("transport: Redis subscribers of the queue's channel get the envelopes", redis_publishes),
     ]
 }
@@ -277,6 +278,22 @@ async fn topic_comes_later() -> Result<()> {
     ensure!(!known.contains_key(name), "asking for the topic has made it");
     topic(&kafka, name).await?;
     emitting.guard.close(DEADLINE).await?;
+    check(&kafka, name, EVENTS).await
+}
+
+/// As after a clock that was wrong: the events wait for a topic that takes nothing which is older than the tool that makes it takes to start.
+async fn mistimed() -> Result<()> {
+    const EVENTS: usize = 50;
+    const MAKE: [&str; 6] =
+        ["--create", "--partitions", "4", "--config", "message.timestamp.before.max.ms=500", "--topic"];
+    let kafka = Kafka::shared()?;
+    let emitting = Emitting::start(to_kafka(&kafka)?).await?;
+    let name = "transport.mistimed";
+    emitting.emit(name, 0..EVENTS);
+    let arguments = [&MAKE[..], &[name]].concat();
+    tokio::task::block_in_place(|| kafka.tool("org.apache.kafka.tools.TopicCommand", &arguments))?;
+    let counters = emitting.guard.close(DEADLINE).await?.counters;
+    ensure!((counters.acknowledged, counters.dropped) == (EVENTS as u64, 0) && counters.retried > 0, "{counters:?}");
     check(&kafka, name, EVENTS).await
 }
 

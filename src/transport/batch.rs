@@ -108,6 +108,7 @@ pub(crate) struct Sealed {
     wire: Bytes,
     events: u32,
     first_timestamp_ms: i64,
+    max_timestamp_ms: i64,
     held_bytes: u64,
 }
 
@@ -193,6 +194,7 @@ impl Batch {
                 wire,
                 events: self.events,
                 first_timestamp_ms: self.first_timestamp_ms,
+                max_timestamp_ms: self.max_timestamp_ms,
                 held_bytes: self.held_bytes,
             };
         }
@@ -205,6 +207,7 @@ impl Batch {
             wire: Bytes::from(self.buffer),
             events: self.events,
             first_timestamp_ms: self.first_timestamp_ms,
+            max_timestamp_ms: self.max_timestamp_ms,
             held_bytes: self.held_bytes,
         }
     }
@@ -243,6 +246,19 @@ impl Sealed {
 
     pub(crate) fn held_bytes(&self) -> u64 {
         self.held_bytes
+    }
+
+    /// The same records so much earlier or later that the last has the time `now_ms`.
+    pub(crate) fn retimed(&self, now_ms: i64, compression: Compression) -> Self {
+        let batch = Batch {
+            buffer: self.plain.to_vec(),
+            events: self.events,
+            // The records themselves only tell the difference to the first.
+            first_timestamp_ms: now_ms - (self.max_timestamp_ms - self.first_timestamp_ms),
+            max_timestamp_ms: now_ms,
+            held_bytes: self.held_bytes,
+        };
+        batch.seal(compression)
     }
 
     /// The two halves of a batch of at least two events of `topic`, each record as it was.
@@ -420,6 +436,14 @@ pub(crate) mod tests {
             let sealed = batch.seal(compression);
             prop_assert_eq!(sealed.held_bytes(), held);
             prop_assert_eq!(&read(sealed.wire()), &expected);
+
+            let now_ms = 1_950_000_000_000;
+            let shift = now_ms - expected.iter().map(|record| record.timestamp_ms).max().unwrap();
+            let later: Vec<_> =
+                expected.iter().map(|record| Read { timestamp_ms: record.timestamp_ms + shift, ..record.clone() }).collect();
+            let retimed = sealed.retimed(now_ms, compression);
+            prop_assert_eq!((retimed.events(), retimed.held_bytes()), (sealed.events(), held));
+            prop_assert_eq!(read(retimed.wire()), later);
 
             if expected.len() > 1 {
                 let (first, second) = sealed.split("t", compression);

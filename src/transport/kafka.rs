@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use chrono::Utc;
 use futures_util::future::{BoxFuture, pending};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_protocol::ResponseError;
@@ -320,12 +321,10 @@ fn outcome(verdict: Option<&Verdict>) -> Outcome {
     match verdict.error {
         None => Outcome::Acknowledged,
         // These do not go away by sending the same again.
-        Some(
-            ResponseError::MessageTooLarge
-            | ResponseError::RecordListTooLarge
-            | ResponseError::InvalidRecord
-            | ResponseError::InvalidTimestamp,
-        ) => Outcome::Refused,
+        Some(ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge | ResponseError::InvalidRecord) => {
+            Outcome::Refused
+        }
+        Some(ResponseError::InvalidTimestamp) => Outcome::Mistimed { now_ms: Utc::now().timestamp_millis() },
         Some(_) => Outcome::Failed,
     }
 }

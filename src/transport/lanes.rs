@@ -55,6 +55,9 @@ pub(crate) enum Outcome {
     Acknowledged,
     /// It will never be taken as it is: too large, or a record in it is refused.
     Refused,
+    /// Its time is too far from the broker's, while the clock here says `now_ms`. It is sent with that instead, which helps once
+    /// the clock is right; what happened when is told by the envelopes.
+    Mistimed { now_ms: i64 },
     /// It may or may not be there. The leader is to be looked up again.
     Failed,
 }
@@ -319,7 +322,11 @@ impl Lane {
         let Some(first) = self.sealed.front() else { unreachable!("what is in flight stays in its lane") };
         let (events, bytes) = (first.events(), first.held_bytes());
         match outcome {
-            Outcome::Failed => {
+            Outcome::Failed | Outcome::Mistimed { .. } => {
+                if let Outcome::Mistimed { now_ms } = outcome {
+                    let retimed = first.retimed(now_ms, compression);
+                    self.sealed[0] = retimed;
+                }
                 let rest = FIRST_REST.saturating_mul(1 << self.failures.min(10)).min(MAX_REST);
                 self.failures += 1;
                 self.leader = None;
@@ -346,7 +353,7 @@ impl Lane {
             Outcome::Refused if events == 1 => {
                 Settlement { settled: Settled { dropped: 1, bytes, ..Settled::default() }, gave_up: true }
             }
-            Outcome::Refused | Outcome::Failed => Settlement::default(),
+            Outcome::Refused | Outcome::Failed | Outcome::Mistimed { .. } => Settlement::default(),
         }
     }
 }
