@@ -160,9 +160,10 @@ impl Arguments {
         let served = superhero_server::run(listener, config, store.clone(), transport.admission(), health, stop).await;
         let closed = store.close().await;
         // The events of a server that failed are delivered all the same.
+        let producer = transport.producer().map(|id| id.simple().to_string());
         let counters = transport.close(self.server.drain_deadline).await?.counters;
         let (emitted, acknowledged, dropped) = (counters.emitted, counters.acknowledged, counters.dropped);
-        info!(emitted, acknowledged, dropped, retried = counters.retried, "the events are delivered");
+        info!(producer, emitted, acknowledged, dropped, retried = counters.retried, "the events are delivered");
         served?;
         Ok(closed?)
     }
