@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use self::anomaly::Anomaly;
+use self::anomaly::{Anomaly, Place};
 pub use self::files::{by_first_offset, files_below, lines};
 use self::games::{Endings, Game};
 use self::topic::Record;
@@ -36,9 +36,8 @@ pub async fn check(bootstrap: &str, redis_port: Option<u16>, output: &Path, topi
     let mut values = Vec::new();
     let mut raw = Raw::default();
     topic::read(bootstrap, topics, |place, records| {
-        let mut ids = BTreeSet::new();
-        raw.compare(&[output], &place, &records)?;
-        let fresh = records.into_iter().filter(|record| record.id.clone().is_none_or(|id| ids.insert(id)));
+        let repetitions = raw.compare(&[output], &place, &records)?;
+        let fresh = records.into_iter().filter(|record| !repetitions.contains(&record.offset));
         values.extend(fresh.map(|record| record.value));
         Ok(())
     })
@@ -55,7 +54,8 @@ pub async fn check(bootstrap: &str, redis_port: Option<u16>, output: &Path, topi
 }
 
 /// Compares topics of the simulator with the union of the folders, after a run whose servers were killed: a game may have moved on
-/// without an event to tell it, so of the tables only the membership counts. `delivered` is what producers say they have delivered.
+/// without an event to tell it, so of the tables only the membership counts. `delivered` is what producers that ended in good order say
+/// they have delivered.
 pub async fn check_after_kills(
     bootstrap: &str,
     outputs: &[&Path],
@@ -65,16 +65,10 @@ pub async fn check_after_kills(
     let (mut raw, mut endings) = (Raw::default(), Endings::default());
     topic::read(bootstrap, topics, |place, records| {
         records.iter().for_each(|record| endings.take(&record.value));
-        raw.compare(outputs, &place, &records)
+        raw.compare(outputs, &place, &records).map(drop)
     })
     .await?;
-    for (producer, delivered) in delivered {
-        let found = raw.events.get(producer).copied().unwrap_or_default();
-        if found != *delivered {
-            let (producer, delivered) = (producer.clone(), *delivered);
-            raw.anomalies.push(Anomaly::LostTail { producer, delivered, found });
-        }
-    }
+    raw.anomalies.extend(lost_tails(&raw.events, delivered));
     let (meta, podium) = (tables::read(outputs, tables::META)?, tables::read(outputs, tables::PODIUM)?);
     raw.anomalies.extend(tables::membership(&endings.ended(), &endings.known(), &meta, &podium));
     raw.leftovers(outputs)?;
@@ -91,7 +85,8 @@ struct Raw {
 }
 
 impl Raw {
-    fn compare(&mut self, outputs: &[&Path], place: &anomaly::Place, records: &[Record]) -> Result<()> {
+    /// Returns the offsets of records that repeat another.
+    fn compare(&mut self, outputs: &[&Path], place: &Place, records: &[Record]) -> Result<BTreeSet<i64>> {
         let below = format!("superhero/raw/topic={}/partition={}", place.topic, place.partition);
         let mut files = Vec::new();
         for output in outputs {
@@ -99,13 +94,13 @@ impl Raw {
         }
         files.sort();
         let found = raw::compare(place, records, &files);
-        self.records += records.len() - found.repetitions;
-        self.repetitions += found.repetitions;
+        self.records += records.len() - found.repetitions.len();
+        self.repetitions += found.repetitions.len();
         self.anomalies.extend(found.anomalies);
         for (producer, events) in found.events {
             *self.events.entry(producer).or_default() += events;
         }
-        Ok(())
+        Ok(found.repetitions)
     }
 
     fn leftovers(&mut self, outputs: &[&Path]) -> Result<()> {
@@ -114,6 +109,18 @@ impl Raw {
         }
         Ok(())
     }
+}
+
+/// What producers say they have delivered against what the topics hold of them.
+fn lost_tails(events: &BTreeMap<String, u64>, delivered: &BTreeMap<String, u64>) -> Vec<Anomaly> {
+    let found = |producer: &str| events.get(producer).copied().unwrap_or_default();
+    let lost = delivered.iter().filter(|(producer, delivered)| found(producer) != **delivered);
+    lost.map(|(producer, delivered)| Anomaly::LostTail {
+        producer: producer.clone(),
+        delivered: *delivered,
+        found: found(producer),
+    })
+    .collect()
 }
 
 /// The first anomalies, a line each.

@@ -13,6 +13,7 @@ use super::anomaly::{Anomaly, Place};
 use super::raw::compare;
 use super::tables::{self, META, PODIUM, Table};
 use super::topic::Record;
+use super::{Raw, lost_tails};
 
 const PRODUCER: &str = "0123456789abcdef0123456789abcdef";
 
@@ -30,6 +31,9 @@ pub fn tests() -> Vec<Trial> {
         case("finds a non-monotonic offset", non_monotonic_offset),
         case("finds a torn file", torn_file),
         case("finds a foreign row", foreign_row),
+        case("finds the tail of a producer that was lost", lost_tail),
+        case("finds what was never published", leftover),
+        case("finds rows that tell something else than was played", wrong_rows),
         case("finds rows without their game, and games without their rows", games),
     ]
 }
@@ -181,6 +185,62 @@ fn foreign_row() -> Result<()> {
             reason: "the topic has no such record".to_owned(),
         },
     ])
+}
+
+fn lost_tail() -> Result<()> {
+    let delivered = BTreeMap::from([("a".to_owned(), 5), ("b".to_owned(), 7)]);
+    ensure!(lost_tails(&delivered, &delivered).is_empty());
+    let found = lost_tails(&BTreeMap::from([("a".to_owned(), 5), ("c".to_owned(), 1)]), &delivered);
+    ensure!(found == [Anomaly::LostTail { producer: "b".to_owned(), delivered: 7, found: 0 }], "{found:?}");
+    Ok(())
+}
+
+fn leftover() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut raw = Raw::default();
+    raw.leftovers(&[folder.path()])?;
+    ensure!(raw.anomalies.is_empty(), "{:?}", raw.anomalies);
+    let sealed = folder.path().join("superhero/.superhero/sealed/a+0+0+1+1+w");
+    fs::create_dir_all(&sealed)?;
+    fs::write(sealed.join("rows"), "")?;
+    raw.leftovers(&[folder.path()])?;
+    ensure!(raw.anomalies == [Anomaly::Leftover { path: sealed.join("rows") }], "{:?}", raw.anomalies);
+    Ok(())
+}
+
+fn wrong_rows() -> Result<()> {
+    let text = |value: serde_json::Value| value.to_string();
+    let heroes = json!({"u": {"id": 1, "health": 10}, "v": {"id": 2, "health": 10}});
+    let starting = text(json!({"PAYLOAD": {"GAME_TOKEN": "g", "PARTICIPANTS_HEROS": heroes}}));
+    let details = json!({"ENEMY_TOKEN": "v", "ENEMY_DAMAGE": 10, "ENEMY_HEALTH_POST": 0});
+    let attack =
+        json!({"PAYLOAD": {"GAME_TOKEN": "g", "USER_TOKEN": "u"}, "STATUS": {"ACTION": "ATTACK", "DETAILS": details}});
+    let events = [
+        json!({"log_message": "Starting Match", "task": starting}),
+        json!({"log_message": "Attack Completed", "task": text(attack)}),
+        json!({"log_message": "Cleaning Game Records", "task": {"game_token": "g", "user_token": "u"}}),
+    ]
+    .map(text);
+    let games = super::games::of_events(events.iter().map(String::as_bytes))?;
+    let rows = |rows: [serde_json::Value; 2]| Table::from([("g".to_owned(), rows.to_vec())]);
+    let meta = |hero: u64| {
+        rows([json!({"user_token": "u", "superhero_id": 1}), json!({"user_token": "v", "superhero_id": hero})])
+    };
+    let podium = |rank: u64| {
+        let row = |user, rounds, rank, delivered, received| json!({"user_token": user, "rounds": rounds, "rank": rank, "damage_delivered": delivered, "damage_received": received});
+        rows([row("u", 1, 1, 10, 0), row("v", 0, rank, 0, 10)])
+    };
+    let found = tables::compare(&games, &meta(2), &podium(2))?;
+    ensure!(found.is_empty(), "{found:?}");
+    for (table, found) in [
+        (META, tables::compare(&games, &meta(3), &podium(2))?),
+        (PODIUM, tables::compare(&games, &meta(2), &podium(1))?),
+    ] {
+        let wrong =
+            matches!(&found[..], [Anomaly::WrongRows { table: found, game, .. }] if *found == table && game == "g");
+        ensure!(wrong, "{found:?}");
+    }
+    Ok(())
 }
 
 fn games() -> Result<()> {

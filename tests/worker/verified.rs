@@ -15,22 +15,26 @@ pub async fn files_agree_with_their_topic_whatever_is_in_it(kafka: &Kafka, folde
     let mut producer = Producer::new();
     let events = producer.events(0, 30);
     let again = events[20..].to_vec();
-    for records in [events, again, vec![foreign(None), foreign(Some(b"no json")), foreign(Some(b" {\"a\": 1} "))]] {
+    for records in [
+        events,
+        again,
+        vec![foreign(None), foreign(Some(b"no json")), foreign(Some(b" {\"a\": 1} ")), foreign(Some(b"null"))],
+    ] {
         setting.produce(0, records).await?;
     }
     setting.produce(1, Producer::new().events(1, 500)).await?;
     setting.take_all().await?;
     let found = setting.verify(&[folder]).await?;
     ensure!(found.is_clean(), "{found}");
-    ensure!((found.rows.raw, found.rows.dead, found.duplicates_left_out()) == (533, 3, 10), "{found}");
-    ensure!(found.partitions.iter().map(|partition| partition.compared).sum::<u64>() == 533, "{found}");
+    ensure!((found.rows.raw, found.rows.dead, found.duplicates_left_out()) == (534, 4, 10), "{found}");
+    ensure!(found.partitions.iter().map(|partition| partition.compared).sum::<u64>() == 534, "{found}");
     ensure!(found.cluster_id.is_some(), "{found}");
 
     // What has been deleted from the topic since is shown, and no fault.
     setting.cluster.partition_client(&setting.topic, 1).await?.delete_records(100, 10_000).await?;
     let found = setting.verify(&[folder]).await?;
     ensure!(found.is_clean(), "{found}");
-    ensure!(found.partitions.iter().map(|partition| partition.compared).sum::<u64>() == 433, "{found}");
+    ensure!(found.partitions.iter().map(|partition| partition.compared).sum::<u64>() == 434, "{found}");
 
     // What nobody has read yet is told.
     setting.produce(1, Producer::new().events(1, 7)).await?;
