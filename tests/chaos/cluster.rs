@@ -7,9 +7,10 @@ use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryDat
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     AlterClientQuotasRequest, AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest,
-    ElectLeadersRequest, TopicName,
+    ElectLeadersRequest, MetadataRequest, TopicName,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use superhero_kafka::wire::Connection;
@@ -26,6 +27,8 @@ pub const NODES: usize = 3;
 const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Its partitions, as `tests/services/up` sets it up.
 const OFFSETS_PARTITIONS: i32 = 4;
+/// The last without flexible fields.
+const METADATA_VERSION: i16 = 8;
 /// The bound of one administrative request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a service may take to stop.
@@ -53,7 +56,8 @@ pub struct Services {
     _proxies: Vec<AbortOnDropHandle<()>>,
 }
 
-/// Waits for the end of a process that is not our child.
+/// Waits for the end of a process that is not our child. Not by `eventually`, whose closure no compiler takes for `Send` yet, and this is a
+/// chore beside others; so is [`Services::throttle_no_more`].
 async fn has_ended(pid: u32, patience: Duration) -> bool {
     let gone = || std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
     let waiting = async {
@@ -130,6 +134,20 @@ impl Services {
         let metadata = self.cluster.metadata().await.ok()?;
         let leader = metadata.topics.get(topic)?.partitions.get(&partition)?.leader?;
         usize::try_from(leader - 1).ok()
+    }
+
+    /// Whether every replica of these topics is in sync: until then a record may stand in the log that nobody can read yet.
+    pub async fn is_whole(&self, topics: &[&str]) -> bool {
+        let topic = |name: &&str| {
+            let name = TopicName(StrBytes::from_string((*name).to_owned()));
+            MetadataRequestTopic::default().with_name(Some(name))
+        };
+        let request = MetadataRequest::default().with_topics(Some(topics.iter().map(topic).collect()));
+        let Ok(answer) = self.ask(METADATA_VERSION, &request).await else { return false };
+        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        answer.topics.len() == topics.len()
+            && answer.topics.iter().all(|topic| topic.error_code == 0)
+            && partitions.into_iter().all(|partition| partition.isr_nodes.len() == NODES)
     }
 
     /// Lets the next of its replicas lead every partition of the groups' offsets.

@@ -13,7 +13,7 @@ const MIB_PER_MINUTE: u64 = 32;
 /// And for a run of seconds.
 const LEAST_MIB: u64 = 64;
 
-/// A mounted tmpfs; taken away when dropped.
+/// A mounted tmpfs; when it is dropped, what is on it stays as a folder of the same name.
 #[derive(Debug)]
 pub struct Disk {
     folder: PathBuf,
@@ -56,9 +56,16 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(&self.folder).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} cannot be unmounted", self.folder.display());
+        let kept = self.folder.with_extension("kept");
+        // It is there only in a run that was cut off.
+        let _ = std::fs::remove_file(self.filler());
+        let done = |command: &mut Command| command.status().is_ok_and(|status| status.success());
+        let copied = done(Command::new("cp").arg("-a").arg(&self.folder).arg(&kept));
+        let unmounted = done(Command::new("umount").arg("-l").arg(&self.folder));
+        let moved =
+            unmounted && std::fs::remove_dir(&self.folder).and_then(|()| std::fs::rename(&kept, &self.folder)).is_ok();
+        if !(copied && moved) {
+            eprintln!("{} cannot be unmounted, or what is on it cannot be kept", self.folder.display());
         }
     }
 }

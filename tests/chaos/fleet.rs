@@ -1,5 +1,6 @@
 //! Our binaries as they run: who is who, how each is started, and how it is brought to its end.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,6 @@ pub struct Recipe {
     pub redis_port: String,
     pub topics: String,
     pub folders: Vec<PathBuf>,
-    pub spools: Vec<PathBuf>,
     /// Of all processes, in the order of their starts.
     pub logs: PathBuf,
     pub ports: Vec<u16>,
@@ -64,7 +64,6 @@ impl Recipe {
                 (0..=GUEST).map(|number| settings.work.join(format!("data-{number}"))).collect()
             }
         };
-        let spools = (0..SERVERS).map(|number| settings.work.join(format!("spool-{number}"))).collect();
         let logs = settings.work.join("logs");
         std::fs::create_dir_all(&logs)?;
         Ok(Self {
@@ -73,7 +72,6 @@ impl Recipe {
             redis_port: redis_port.to_owned(),
             topics: topics.join(","),
             folders,
-            spools,
             ports: (0..SERVERS).map(|_| free_port()).collect::<Result<_>>()?,
             players: settings.players,
             clock: Clock::find(&settings.work)?,
@@ -91,7 +89,6 @@ impl Recipe {
                 let mut command = binary("superhero-server");
                 command
                     .env("LOGGER_MODULE", "kafka")
-                    .env("LOGGER_SPOOL_DIR", &self.spools[number])
                     .env("WEBSOCKET_PORT", self.ports[number].to_string())
                     .env("SERVER_SLEEP", "0")
                     .env("LOBBY_TIMEOUT", "3")
@@ -139,13 +136,15 @@ pub struct Fleet {
     pub recipe: Recipe,
     running: Vec<(Role, Process)>,
     starts: u64,
-    leaving: Vec<(Role, AbortOnDropHandle<Result<bool>>)>,
+    leaving: Vec<(Role, AbortOnDropHandle<Result<Farewell>>)>,
     /// Kills, and stops of a process for a while.
     pub kills: u64,
     pub standstills: u64,
-    /// Stops in good order, and those after which a server said what was missing.
+    /// Processes that were asked to stop, and those of them that said what they could not do in time.
     pub stops: u64,
     pub told: u64,
+    /// What servers say they have delivered, by producer.
+    pub delivered: BTreeMap<String, u64>,
 }
 
 impl Fleet {
@@ -159,6 +158,7 @@ impl Fleet {
             standstills: 0,
             stops: 0,
             told: 0,
+            delivered: BTreeMap::new(),
         }
     }
 
@@ -221,9 +221,14 @@ impl Fleet {
     pub async fn has_left(&mut self, role: Role) -> Result<()> {
         let place = self.leaving.iter().position(|(leaving, _)| *leaving == role);
         let (_, leaving) = self.leaving.remove(place.with_context(|| format!("{role} was not asked to stop"))?);
-        let delivered = leaving.await??;
+        match leaving.await?? {
+            Farewell::Done => {}
+            Farewell::Delivered { producer, events } => {
+                self.delivered.insert(producer, events);
+            }
+            Farewell::Told => self.told += 1,
+        }
         self.stops += 1;
-        self.told += u64::from(!delivered);
         Ok(())
     }
 
@@ -265,22 +270,40 @@ impl Fleet {
     }
 }
 
-/// Returns whether all was brought to its end; who could not, must have said what is missing.
-async fn leave(role: Role, process: Process) -> Result<bool> {
+/// How a role has ended that was asked to.
+#[derive(Debug)]
+enum Farewell {
+    /// All is done that it had begun.
+    Done,
+    /// The same of a server: so many events of a producer are delivered.
+    Delivered { producer: String, events: u64 },
+    /// It has said what it could not do in time.
+    Told,
+}
+
+async fn leave(role: Role, process: Process) -> Result<Farewell> {
     process.signal(Signal::TERM)?;
     let asked = Instant::now();
     let Ended { status, output } = process.wait().await?;
     let took = asked.elapsed();
-    let (done, missing) = match role {
-        Role::Server(_) => ("the events are delivered", " events were not delivered within "),
-        Role::Worker(_) => ("", " partitions were not given up within "),
-        Role::Bots(_) => ("", "\0"),
-    };
     let last = || format!("{role} ended with {status} after {took:?}; it printed at last:\n{}", tail(&output));
+    let told = match role {
+        Role::Server(_) => Some(" events were not delivered within "),
+        Role::Worker(_) => Some(" partitions were not given up within "),
+        Role::Bots(_) => None,
+    };
     ensure!(!matches!(role, Role::Server(_)) || took < STOP_BUDGET + STOP_SLACK, "too late: {}", last());
-    let done = status.success() && output.contains(done);
-    ensure!(done || output.contains(missing), "{}", last());
-    Ok(done)
+    if !status.success() {
+        ensure!(told.is_some_and(|told| output.contains(told)), "{}", last());
+        return Ok(Farewell::Told);
+    }
+    let Role::Server(_) = role else { return Ok(Farewell::Done) };
+    let line = output.lines().find(|line| line.contains("the events are delivered")).with_context(last)?;
+    let word = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)).with_context(last);
+    let producer = word("producer=")?.trim_matches('"').to_owned();
+    let (emitted, acknowledged): (u64, u64) = (word("emitted=")?.parse()?, word("acknowledged=")?.parse()?);
+    ensure!(emitted == acknowledged, "{}", last());
+    Ok(Farewell::Delivered { producer, events: acknowledged })
 }
 
 fn tail(text: &str) -> String {

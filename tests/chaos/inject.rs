@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use kafka_protocol::messages::ApiKey;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use tokio::time::Instant;
 
 use super::cluster::{NODES, Services};
 use super::fleet::{BOTS, GUEST, Role, SERVERS, WORKERS};
@@ -21,6 +22,11 @@ const THROTTLED_BYTES_PER_SECOND: f64 = 100_000.0;
 const DELAY: Duration = Duration::from_millis(100);
 /// Answers that are lost at the most, each time.
 const LOST_ANSWERS: u32 = 5;
+/// So long an answer is waited for that can be lost.
+const LOSE_PATIENCE: Duration = Duration::from_secs(60);
+/// So long an order is given again that the cluster is in no state for, and after such a pause.
+const ORDER_PATIENCE: Duration = Duration::from_secs(30);
+const ORDER_PAUSE: Duration = Duration::from_millis(500);
 /// Clocks jump by so much, to and fro.
 const JUMPS_SECONDS: [i64; 4] = [3_600, -3_600, 40 * 86_400, -2];
 /// Files that a worker may open when it may open none: what is open stays open.
@@ -33,6 +39,8 @@ const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 pub enum Undo {
     /// It is over by itself.
     Nothing,
+    /// It did not happen: the cluster was in no state for it.
+    Missed,
     Start(Role),
     /// It was asked to stop.
     StartOnceGone(Role),
@@ -49,7 +57,12 @@ pub enum Undo {
     Throttle,
     Delay,
     Release,
-    LoseNoMore,
+    /// Once an answer is lost: with a leader away none comes for a while. Not after `until`.
+    LoseNoMore {
+        fault: Fault,
+        api: ApiKey,
+        until: Instant,
+    },
     SetClock,
 }
 
@@ -62,7 +75,21 @@ pub enum Undone {
 }
 
 impl Run<'_> {
+    /// Makes a fault, and counts it if it happens at once.
     pub async fn begin(&mut self, injection: Injection) -> Result<Undo> {
+        let undo = self.make(injection).await?;
+        let happened = match (&undo, injection.fault) {
+            (Undo::Missed, _) | (Undo::LoseNoMore { .. }, _) => false,
+            (Undo::StartNodes(nodes), _) => !nodes.is_empty(),
+            // Orders tell when they are carried out.
+            (_, Fault::MoveCoordinator | Fault::ForeignRecords | Fault::GrowTopic) => false,
+            _ => true,
+        };
+        self.happened(happened.then_some(injection.fault));
+        Ok(undo)
+    }
+
+    async fn make(&mut self, injection: Injection) -> Result<Undo> {
         let Injection { fault, pick, .. } = injection;
         let among = |count: usize| (pick % count as u64) as usize;
         let node = among(NODES);
@@ -82,7 +109,10 @@ impl Run<'_> {
             Fault::RestartServer => self.ask_to_leave(server)?,
             Fault::Retention => {
                 let undo = self.stand_still((0..WORKERS).map(Role::Worker).collect())?;
-                self.others.overtake(&self.services, pick).await?;
+                if !self.others.overtake(&self.services, pick).await {
+                    self.undo(&undo).await?;
+                    return Ok(self.missed("retention takes nothing now"));
+                }
                 undo
             }
             Fault::DiskFull => {
@@ -103,27 +133,29 @@ impl Run<'_> {
             Fault::KillTwoBrokers => self.kill_nodes(&[node, (node + 1) % NODES]),
             Fault::RestartBroker => match self.services.signal_node(node, Signal::TERM) {
                 Ok(()) => Undo::StartNodes(vec![node]),
-                Err(error) => self.not_now(&error),
+                Err(error) => self.missed(&error),
             },
             Fault::FreezeBroker => match self.services.signal_node(node, Signal::STOP) {
                 Ok(()) => {
                     self.fleet.standstills += 1;
                     Undo::ContinueNode(node)
                 }
-                Err(error) => self.not_now(&error),
+                Err(error) => self.missed(&error),
             },
-            Fault::MoveCoordinator => self.chore(Undo::Nothing, |services| async move {
-                if let Err(error) = services.move_coordinators(pick).await {
-                    println!("           the coordinator stays where it is: {error:#}");
+            Fault::MoveCoordinator => {
+                self.order(fault, move |services| async move { services.move_coordinators(pick).await })
+            }
+            Fault::Throttle => {
+                match tokio::time::timeout(LOOK_TIMEOUT, self.services.throttle(Some(THROTTLED_BYTES_PER_SECOND))).await
+                {
+                    Ok(Ok(())) => Undo::Throttle,
+                    // It may come into force all the same.
+                    Ok(Err(_)) | Err(_) => {
+                        self.chore(|services| async move { services.throttle_no_more().await });
+                        self.missed("nobody is throttled")
+                    }
                 }
-                Ok(())
-            }),
-            Fault::Throttle => self.chore(Undo::Throttle, |services| async move {
-                if let Err(error) = services.throttle(Some(THROTTLED_BYTES_PER_SECOND)).await {
-                    println!("           nobody is throttled: {error:#}");
-                }
-                Ok(())
-            }),
+            }
             Fault::KillRedis => {
                 self.services.kill_redis()?;
                 self.fleet.kills += 1;
@@ -133,25 +165,16 @@ impl Run<'_> {
             Fault::CutWorkers => self.on_the_wire(Undo::Nothing, |rules| rules.cut(Side::Workers)),
             Fault::Delay => self.on_the_wire(Undo::Delay, |rules| rules.delay(DELAY)),
             Fault::HalfOpen => self.on_the_wire(Undo::Release, Rules::hold),
-            Fault::LoseAcknowledgements => {
-                self.on_the_wire(Undo::LoseNoMore, |rules| rules.lose(ApiKey::Produce, LOST_ANSWERS))
-            }
-            Fault::LoseCommitAnswers => {
-                self.on_the_wire(Undo::LoseNoMore, |rules| rules.lose(ApiKey::OffsetCommit, LOST_ANSWERS))
-            }
+            Fault::LoseAcknowledgements => self.lose(fault, ApiKey::Produce),
+            Fault::LoseCommitAnswers => self.lose(fault, ApiKey::OffsetCommit),
             Fault::ForeignRecords => {
                 let counts = self.others.counts.clone();
-                self.chore(
-                    Undo::Nothing,
-                    |services| async move { others::produce_foreign(&services, &counts, pick).await },
-                )
+                self.order(fault, move |services| {
+                    let counts = counts.clone();
+                    async move { others::produce_foreign(&services, &counts, pick).await }
+                })
             }
-            Fault::GrowTopic => self.chore(Undo::Nothing, |services| async move {
-                if let Err(error) = others::grow(&services).await {
-                    println!("           the topic stays as it is: {error:#}");
-                }
-                Ok(())
-            }),
+            Fault::GrowTopic => self.order(fault, |services| async move { others::grow(&services).await }),
             Fault::ClockJump => {
                 let clock = self.fleet.recipe.clock.as_ref().context("a clock")?;
                 clock.set(JUMPS_SECONDS[among(JUMPS_SECONDS.len())])?;
@@ -162,7 +185,7 @@ impl Run<'_> {
 
     pub async fn undo(&mut self, undo: &Undo) -> Result<Undone> {
         match undo {
-            Undo::Nothing => {}
+            Undo::Nothing | Undo::Missed => {}
             Undo::Start(role) => self.fleet.start(*role)?,
             Undo::StartOnceGone(role) if !self.fleet.is_gone(*role) => return Ok(Undone::NotYet),
             Undo::StartOnceGone(role) => {
@@ -177,7 +200,7 @@ impl Run<'_> {
             }
             Undo::StartNodes(nodes) => {
                 for node in nodes.clone() {
-                    self.chore(Undo::Nothing, |services| async move { services.start_node(node).await });
+                    self.chore(|services| async move { services.start_node(node).await });
                 }
             }
             Undo::ContinueNode(node) => self.services.signal_node(*node, Signal::CONT)?,
@@ -187,11 +210,19 @@ impl Run<'_> {
                 limit_descriptors(*pid, *limit)?;
             }
             Undo::Throttle => {
-                self.chore(Undo::Nothing, |services| async move { services.throttle_no_more().await });
+                self.chore(|services| async move { services.throttle_no_more().await });
             }
             Undo::Delay => self.services.rules.delay(Duration::ZERO),
             Undo::Release => self.services.rules.release(),
-            Undo::LoseNoMore => self.services.rules.lose_no_more(),
+            Undo::LoseNoMore { api, until, .. }
+                if self.services.rules.to_be_lost(*api) == LOST_ANSWERS && Instant::now() < *until =>
+            {
+                return Ok(Undone::NotYet);
+            }
+            Undo::LoseNoMore { fault, api, .. } => {
+                let left = self.services.rules.lose_no_more(*api);
+                self.happened((left < LOST_ANSWERS).then_some(*fault));
+            }
             Undo::SetClock => self.fleet.recipe.clock.as_ref().context("a clock")?.set(0)?,
         }
         Ok(Undone::Yes)
@@ -227,18 +258,43 @@ impl Run<'_> {
         undo
     }
 
-    fn not_now(&self, error: &anyhow::Error) -> Undo {
-        println!("           not now: {error:#}");
+    fn lose(&self, fault: Fault, api: ApiKey) -> Undo {
+        let until = Instant::now() + LOSE_PATIENCE;
+        self.on_the_wire(Undo::LoseNoMore { fault, api, until }, |rules| rules.lose(api, LOST_ANSWERS))
+    }
+
+    fn missed(&self, reason: impl std::fmt::Display) -> Undo {
+        println!("           not now: {reason:#}");
+        Undo::Missed
+    }
+
+    /// Asks the cluster for something that it may be in no state for now; the fault has happened when it does it.
+    fn order<F: Future<Output = Result<()>> + Send + 'static>(
+        &mut self,
+        fault: Fault,
+        work: impl Fn(Arc<Services>) -> F + Send + 'static,
+    ) -> Undo {
+        let services = self.services.clone();
+        self.chores.spawn(async move {
+            let until = Instant::now() + ORDER_PATIENCE;
+            loop {
+                match work(services.clone()).await {
+                    Ok(()) => return Ok(Some(fault)),
+                    Err(_) if Instant::now() < until => tokio::time::sleep(ORDER_PAUSE).await,
+                    Err(error) => {
+                        println!("           not now: {}: {error:#}", fault.name());
+                        return Ok(None);
+                    }
+                }
+            }
+        });
         Undo::Nothing
     }
 
-    fn chore<F: Future<Output = Result<()>> + Send + 'static>(
-        &mut self,
-        undo: Undo,
-        work: impl FnOnce(Arc<Services>) -> F,
-    ) -> Undo {
-        self.chores.spawn(work(self.services.clone()));
-        undo
+    /// What must succeed, however long it takes.
+    fn chore<F: Future<Output = Result<()>> + Send + 'static>(&mut self, work: impl FnOnce(Arc<Services>) -> F) {
+        let work = work(self.services.clone());
+        self.chores.spawn(async move { work.await.map(|()| None) });
     }
 }
 

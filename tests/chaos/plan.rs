@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 /// How often each fault comes at least.
-const AT_LEAST: usize = 2;
+pub const AT_LEAST: usize = 2;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $fault:ident = $name:literal on $lane:ident for $from:literal..=$to:literal),* $(,)?) => {

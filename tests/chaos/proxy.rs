@@ -1,7 +1,7 @@
 //! A TCP proxy before a broker that knows where Kafka's frames begin and end, so that it can lose an answer to what the broker has
 //! already done.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ pub struct Rules {
 #[derive(Debug, Default)]
 struct State {
     delay: Duration,
-    /// Answers that are still to be lost.
-    lose: Option<(ApiKey, u32)>,
+    /// Answers that are still to be lost, by the API key of their requests.
+    lose: BTreeMap<i16, u32>,
     lost: u64,
 }
 
@@ -89,12 +89,17 @@ impl Rules {
 
     /// Loses the next `count` answers to such requests: the broker has done what was asked, and the connection is cut instead.
     pub fn lose(&self, api: ApiKey, count: u32) {
-        self.lock().lose = Some((api, count));
+        self.lock().lose.insert(api as i16, count);
     }
 
-    /// Loses no more.
-    pub fn lose_no_more(&self) {
-        self.lock().lose = None;
+    /// Loses no more of them; returns how many are left.
+    pub fn lose_no_more(&self, api: ApiKey) -> u32 {
+        self.lock().lose.remove(&(api as i16)).unwrap_or_default()
+    }
+
+    /// How many of them are still to be lost.
+    pub fn to_be_lost(&self, api: ApiKey) -> u32 {
+        self.lock().lose.get(&(api as i16)).copied().unwrap_or_default()
     }
 
     /// Answers that were lost so far.
@@ -104,10 +109,7 @@ impl Rules {
 
     fn is_to_be_lost(&self, api: i16) -> bool {
         let mut state = self.lock();
-        let Some((wanted, left)) = &mut state.lose else { return false };
-        if *wanted as i16 != api || *left == 0 {
-            return false;
-        }
+        let Some(left) = state.lose.get_mut(&api).filter(|left| **left > 0) else { return false };
         *left -= 1;
         state.lost += 1;
         true

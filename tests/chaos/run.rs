@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use superhero_kafka::readiness::{ReadinessConfig, wait_ready};
 use superhero_kafka::{Cluster, LagMeter};
 use tokio::task::JoinSet;
@@ -19,7 +19,7 @@ use super::others::{self, Others};
 use super::plan::{Fault, plan};
 use super::settings::{Folders, Settings};
 use super::verdict::Verdict;
-use super::witness::Witness;
+use super::witness::{Testimony, Witness};
 use crate::process::eventually;
 
 /// The simulator's topics, and the one of others.
@@ -38,15 +38,17 @@ const AGAIN: Duration = Duration::from_millis(500);
 const DISK_WORKER: usize = 2;
 
 pub struct Run<'a> {
-    settings: &'a Settings,
+    pub settings: &'a Settings,
     pub services: Arc<Services>,
     pub fleet: Fleet,
     pub others: Others,
     pub disk: Option<Disk>,
-    /// What goes on beside the faults; nothing of it may fail.
-    pub chores: JoinSet<Result<()>>,
-    injected: BTreeMap<Fault, u64>,
-    skipped: BTreeMap<Fault, String>,
+    /// What goes on beside the faults; nothing of it may fail. A chore that was to make a fault says which it has made.
+    pub chores: JoinSet<Result<Option<Fault>>>,
+    /// How often each fault has happened: not those that the cluster was in no state for.
+    pub happened: BTreeMap<Fault, u64>,
+    /// Faults that this machine cannot have, and why.
+    pub skipped: BTreeMap<Fault, String>,
     started: Instant,
 }
 
@@ -102,7 +104,7 @@ impl<'a> Run<'a> {
             others: Others::default(),
             disk,
             chores: JoinSet::new(),
-            injected: BTreeMap::new(),
+            happened: BTreeMap::new(),
             skipped,
             started: Instant::now(),
         };
@@ -139,7 +141,7 @@ impl<'a> Run<'a> {
             tokio::time::sleep_until(self.started + at).await;
             self.fleet.check()?;
             while let Some(done) = self.chores.try_join_next() {
-                done??;
+                self.happened(done??);
             }
             if end == Some(at) {
                 let Some(Reverse((_, number))) = ends.pop() else { continue };
@@ -153,7 +155,6 @@ impl<'a> Run<'a> {
                 let fault = injection.fault;
                 self.tell(&format!("{} for {:.1} s", fault.name(), injection.lasts.as_secs_f64()));
                 let undo = self.begin(injection).await.with_context(|| format!("injecting {}", fault.name()))?;
-                *self.injected.entry(fault).or_default() += 1;
                 active.insert(number, (fault, undo));
                 ends.push(Reverse((at + injection.lasts, number)));
             }
@@ -164,6 +165,12 @@ impl<'a> Run<'a> {
         self.judge(testimonies).await
     }
 
+    pub fn happened(&mut self, fault: Option<Fault>) {
+        if let Some(fault) = fault {
+            *self.happened.entry(fault).or_default() += 1;
+        }
+    }
+
     fn tell(&self, what: &str) {
         println!("{:7.1} s  {what}", self.started.elapsed().as_secs_f64());
     }
@@ -172,7 +179,7 @@ impl<'a> Run<'a> {
     async fn rest(&mut self) -> Result<()> {
         self.tell("healed; coming to rest");
         while let Some(done) = self.chores.join_next().await {
-            done??;
+            self.happened(done??);
         }
         self.fleet.all_have_left().await?;
         for number in 0..BOTS {
@@ -182,22 +189,16 @@ impl<'a> Run<'a> {
         let topics = TOPICS.map(str::to_owned);
         let timeout = REST_DEADLINE;
         let ready = ReadinessConfig { timeout, replication_factor: NODES as i16, ..ReadinessConfig::new(topics) };
-        wait_ready(&self.services.kafka, &ready).await.context("the cluster is whole again")?;
-        // A stop that could not deliver everything leaves the rest to the next start.
-        loop {
-            let told = self.fleet.told;
-            for number in 0..SERVERS {
-                self.fleet.ask_to_leave(Role::Server(number))?;
-                self.fleet.has_left(Role::Server(number)).await?;
-            }
-            if self.fleet.told == told {
-                break;
-            }
-            for number in 0..SERVERS {
-                self.fleet.start(Role::Server(number))?;
-                self.fleet.listens(number).await?;
-            }
+        wait_ready(&self.services.kafka, &ready).await.context("the cluster serves again")?;
+        let services = self.services.clone();
+        eventually("all replicas are in sync again", REST_DEADLINE, async || Ok(services.is_whole(&TOPICS).await))
+            .await?;
+        let told = self.fleet.told;
+        for number in 0..SERVERS {
+            self.fleet.ask_to_leave(Role::Server(number))?;
+            self.fleet.has_left(Role::Server(number)).await?;
         }
+        ensure!(self.fleet.told == told, "a server could not deliver everything, though the cluster is whole");
         let cluster = Cluster::connect(&self.services.kafka, Instant::now() + START_DEADLINE).await?;
         let mut lag = LagMeter::new(cluster, superhero_worker::DEFAULT_GROUP, TOPICS);
         let began = Instant::now();
@@ -221,10 +222,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn judge(self, testimonies: Vec<super::witness::Testimony>) -> Result<Verdict> {
+    async fn judge(self, testimonies: Vec<Testimony>) -> Result<Verdict> {
         let mut folders = self.fleet.recipe.folders.clone();
         folders.dedup();
-        let Self { settings, services, fleet, others, injected, .. } = self;
-        Verdict::of(settings, &services, &fleet, &others, folders, injected, testimonies).await
+        Verdict::of(&self, folders, testimonies).await
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::plan::Fault;
 
@@ -16,7 +16,7 @@ just chaos [seed=NUMBER] [minutes=NUMBER] [faults=NAME,…] [lasting=SECONDS] [f
   lasting   seconds that each fault lasts                 each its own
   folders   of the workers: one, or one each              by the seed, half of the runs each
   players   bots                                          80
-  work      a folder for data, spools and logs            a new one, removed when nothing is wrong
+  work      a folder for data and logs                    a new one, removed when nothing is wrong
 ";
 
 /// The workers' output folders.
@@ -72,6 +72,8 @@ impl Settings {
         let temporary = work.is_none();
         let work = work.unwrap_or_else(|| std::env::temp_dir().join(format!("superhero-chaos-{seed}")));
         std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
+        let taken = std::fs::read_dir(&work)?.next().is_some();
+        ensure!(!taken, "{} holds what an earlier run has left: remove it, or name another with work=", work.display());
         Ok(Some(Self {
             seed,
             length: Duration::try_from_secs_f64(minutes * 60.0).context("minutes")?,

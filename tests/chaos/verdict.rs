@@ -8,12 +8,10 @@ use anyhow::Result;
 use superhero_verify::{Verification, VerifyConfig, verify};
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::Services;
-use super::fleet::Fleet;
-use super::others::{self, Others};
-use super::plan::Fault;
-use super::run::TOPICS;
-use super::settings::{Folders, Settings};
+use super::others;
+use super::plan::{AT_LEAST, Fault};
+use super::run::{Run, TOPICS};
+use super::settings::Folders;
 use super::witness::Testimony;
 use crate::checker;
 
@@ -26,11 +24,13 @@ pub struct Verdict {
     seed: u64,
     minutes: f64,
     folders: Folders,
-    injected: BTreeMap<Fault, u64>,
+    happened: BTreeMap<Fault, u64>,
+    skipped: Vec<&'static str>,
     kills: u64,
     standstills: u64,
     stops: u64,
     told: u64,
+    delivered: u64,
     lost_answers: u64,
     foreign: (u64, u64),
     verification: Verification,
@@ -39,19 +39,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    pub async fn of(
-        settings: &Settings,
-        services: &Services,
-        fleet: &Fleet,
-        others: &Others,
-        folders: Vec<PathBuf>,
-        injected: BTreeMap<Fault, u64>,
-        testimonies: Vec<Testimony>,
-    ) -> Result<Self> {
+    pub async fn of(run: &Run<'_>, folders: Vec<PathBuf>, testimonies: Vec<Testimony>) -> Result<Self> {
+        let Run { settings, services, fleet, others, .. } = run;
         let folders: Vec<_> = folders.into_iter().filter(|folder| folder.join("superhero").is_dir()).collect();
         let outputs: Vec<_> = folders.iter().map(PathBuf::as_path).collect();
-        let anomalies =
-            checker::check_after_kills(&services.kafka.servers(), &outputs, &TOPICS[..3], &BTreeMap::new()).await?;
+        let servers = services.kafka.servers();
+        let anomalies = checker::check_after_kills(&servers, &outputs, &TOPICS[..3], &fleet.delivered).await?;
         let config = VerifyConfig {
             folders: folders.clone(),
             kafka: Some(services.kafka.clone()),
@@ -62,18 +55,20 @@ impl Verdict {
             seed: settings.seed,
             minutes: settings.length.as_secs_f64() / 60.0,
             folders: settings.folders,
-            injected,
+            happened: run.happened.clone(),
+            skipped: run.skipped.keys().map(|fault| fault.name()).collect(),
             kills: fleet.kills,
             standstills: fleet.standstills,
             stops: fleet.stops,
             told: fleet.told,
+            delivered: fleet.delivered.values().sum(),
             lost_answers: services.rules.lost(),
             foreign: others.counts.get(),
             verification,
             testimonies,
             wrong: if anomalies.is_empty() { Vec::new() } else { vec![checker::told(&anomalies)] },
         };
-        verdict.judge(settings, others);
+        verdict.judge(run);
         Ok(verdict)
     }
 
@@ -82,10 +77,11 @@ impl Verdict {
         self.wrong.is_empty() && self.verification.is_clean()
     }
 
-    fn judge(&mut self, settings: &Settings, others: &Others) {
-        for fault in &settings.faults {
-            if self.injected.get(fault).is_some_and(|count| *count < 2) {
-                self.wrong.push(format!("{} came once only", fault.name()));
+    fn judge(&mut self, Run { settings, others, skipped, .. }: &Run<'_>) {
+        for fault in settings.faults.iter().filter(|fault| !skipped.contains_key(*fault)) {
+            let times = self.happened.get(fault).copied().unwrap_or_default();
+            if times < AT_LEAST as u64 {
+                self.wrong.push(format!("{} happened {times} times, and {AT_LEAST} were wanted", fault.name()));
             }
         }
         for partition in &self.verification.partitions {
@@ -119,13 +115,17 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.verification)?;
-        let injected = self.injected.iter().map(|(fault, count)| format!("{} {count}", fault.name()));
-        writeln!(f, "faults        {}", injected.collect::<Vec<_>>().join(", "))?;
+        let happened = self.happened.iter().map(|(fault, count)| format!("{} {count}", fault.name()));
+        writeln!(f, "faults        {}", happened.collect::<Vec<_>>().join(", "))?;
+        if !self.skipped.is_empty() {
+            writeln!(f, "SKIPPED       {}", self.skipped.join(", "))?;
+        }
         writeln!(
             f,
-            "processes     {} killed, {} stood still, {} stopped in good order ({} said what was not delivered yet)",
+            "processes     {} killed, {} stood still, {} asked to stop ({} said what they could not do in time)",
             self.kills, self.standstills, self.stops, self.told
         )?;
+        writeln!(f, "delivered     {} events of servers that stopped in good order", self.delivered)?;
         writeln!(f, "answers lost  {} after their request was carried out", self.lost_answers)?;
         writeln!(f, "of others     {} records taken, {} refused or unknown", self.foreign.0, self.foreign.1)?;
         for Testimony { name, rss_kib, descriptors, peak_kib, peak_descriptors } in &self.testimonies {
