@@ -126,7 +126,8 @@ prop_compose! {
     /// A hero of the file's shape, changed here and there.
     fn changed_hero()(id in 0..3u32, of_hero in changes(), of_stats in changes()) -> String {
         let owned = |fields: &[(&str, &str)]| fields.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        let stats = with(POWERSTATS.into_iter().map(|stat| (stat.to_owned(), r#""50""#.to_owned())).collect(), of_stats);
+        let stats = POWERSTATS.into_iter().map(|stat| (stat.to_owned(), r#""50""#.to_owned())).collect();
+        let stats = with(stats, of_stats);
         let (id, stats) = (format!("\"{id}\""), object(stats));
         let fields: Vec<(String, String)> = owned(&[("response", r#""success""#), ("id", &id), ("name", r#""Sedge""#),
             ("powerstats", &stats), ("image", r#"{"url":"x"}"#)]);
@@ -137,7 +138,8 @@ prop_compose! {
 proptest! {
     #[test]
     fn a_changed_file_gives_good_heroes_or_an_error_that_names_its_place(
-        heroes in prop::collection::vec(changed_hero(), 0..4), damage in prop::option::weighted(0.1, (any::<Index>(), any::<char>())),
+        heroes in prop::collection::vec(changed_hero(), 0..4),
+        damage in prop::option::weighted(0.1, (any::<Index>(), any::<char>())),
     ) {
         let mut json = format!("[{}]", heroes.join(","));
         if let Some((at, with)) = damage {
@@ -156,8 +158,8 @@ proptest! {
             Err(error) => {
                 let text = error.to_string();
                 prop_assert!(text.chars().count() <= MAX_ERROR_CHARS, "{text}");
-                let is_placed = text.starts_with("heroes[") || matches!(error, HeroError::Json { .. } | HeroError::Empty);
-                prop_assert!(is_placed, "{text}");
+                let is_of_the_file = matches!(error, HeroError::Json { .. } | HeroError::Empty);
+                prop_assert!(text.starts_with("heroes[") || is_of_the_file, "{text}");
             }
         }
     }

@@ -67,7 +67,8 @@ fn finds() -> impl Strategy<Value = VecDeque<Say>> {
 
 prop_compose! {
     fn coordinators()(
-        joins in says(), syncs in says(), heartbeats in says(), commits in says(), fetches in says(), metadata in says(), finds in finds(), repeats: bool,
+        joins in says(), syncs in says(), heartbeats in says(), commits in says(), fetches in says(), metadata in says(),
+        finds in finds(), repeats: bool,
     ) -> State {
         State { joins, syncs, heartbeats, commits, fetches, metadata, finds, repeats, partitions: 2, ..State::default() }
     }

@@ -248,7 +248,9 @@ mod tests {
         fn any_bytes_are_read_or_refused(
             blob: Vec<u8>,
             valid in prop::sample::select(&[SUBSCRIPTION, ASSIGNMENT][..]),
-            changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), Just(0xff), Just(0x7f)]), 0..4),
+            changes in prop::collection::vec(
+                (any::<prop::sample::Index>(), prop_oneof![any::<u8>(), Just(0xff), Just(0x7f)]), 0..4,
+            ),
             length in any::<prop::sample::Index>(),
         ) {
             let mut changed = bytes(valid);

@@ -203,7 +203,9 @@ fn every_answer_is_read_whole_and_in_no_shorter_form() {
 proptest! {
     /// What claims more than it brings has to be refused before it is allocated, or this test would end for want of memory.
     #[test]
-    fn no_answer_takes_more_than_it_brings(answer in select(answers()), changes in changes(), body: Vec<u8>, lie in select(&LIES[..])) {
+    fn no_answer_takes_more_than_it_brings(
+        answer in select(answers()), changes in changes(), body: Vec<u8>, lie in select(&LIES[..]),
+    ) {
         for bytes in [
             changed(&answer.bytes, &changes),
             [&CORRELATION_ID.to_be_bytes(), &body[..], lie].concat().into(),

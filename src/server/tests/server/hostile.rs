@@ -1,4 +1,5 @@
-//! Connections of clients that speak something else, or WebSocket as nobody should: answered or closed, and nobody else is harmed.
+//! Connections of clients that speak something else, or WebSocket as nobody should: answered or closed, and nobody else
+//! is harmed.
 
 use futures_util::future::join_all;
 use proptest::prelude::*;
@@ -131,7 +132,8 @@ fn frames() -> impl Strategy<Value = Frame> {
         b"{}",
         br#"{"PAYLOAD":{"USER":"Somebody"}}"#,
         br#"{"PAYLOAD":{"USER_TOKEN":"00000000-0000-4000-8000-000000000001","PARTICIPANTS":2}}"#,
-        br#"{"PAYLOAD":{"GAME_TOKEN":"00000000-0000-4000-8000-000000000001","USER_TOKEN":"00000000-0000-4000-8000-000000000001"}}"#,
+        br#"{"PAYLOAD":{"GAME_TOKEN":"00000000-0000-4000-8000-000000000001",
+            "USER_TOKEN":"00000000-0000-4000-8000-000000000001"}}"#,
         b"\xff",
         b"\x03\xe8",
         b"\x03\xe8bye",
@@ -257,7 +259,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(8), ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_a_connection_brings_it_ends_and_its_neighbours_play_on(scripts in prop::collection::vec(scripts(), 1..8)) {
+    fn whatever_a_connection_brings_it_ends_and_its_neighbours_play_on(
+        scripts in prop::collection::vec(scripts(), 1..8),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(among_neighbours(&scripts));
     }
