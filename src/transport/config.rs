@@ -5,6 +5,7 @@ use std::time::Duration;
 use superhero_kafka::KafkaConfig;
 
 use crate::Compression;
+use crate::spool::SpoolConfig;
 
 /// Default of [`QueueConfig::capacity_bytes`]: two minutes of a busy server while the broker is away.
 const DEFAULT_CAPACITY_BYTES: usize = 64 * 1024 * 1024;
@@ -70,6 +71,8 @@ pub struct KafkaPublisher {
     pub batch_bytes: usize,
     /// How batches are compressed.
     pub compression: Compression,
+    /// Where accepted events are kept until they are acknowledged, so that they survive the process; `None` keeps them in memory only.
+    pub spool: Option<SpoolConfig>,
 }
 
 /// The Redis publisher's settings.
@@ -96,9 +99,9 @@ impl TransportConfig {
 }
 
 impl KafkaPublisher {
-    /// The defaults: batches of 256 KiB, not compressed.
+    /// The defaults: batches of 256 KiB, not compressed, no spool.
     pub fn new(cluster: KafkaConfig) -> Self {
-        Self { cluster, batch_bytes: DEFAULT_BATCH_BYTES, compression: Compression::None }
+        Self { cluster, batch_bytes: DEFAULT_BATCH_BYTES, compression: Compression::None, spool: None }
     }
 }
 

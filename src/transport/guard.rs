@@ -18,10 +18,11 @@ use crate::batch::Producer;
 use crate::config::{KafkaPublisher, Publisher, RedisPublisher, TransportConfig};
 use crate::health::{Health, HealthCell};
 use crate::kafka::KafkaPublishing;
-use crate::lanes::Waiting;
+use crate::lanes::{BatchConfig, Waiting};
 use crate::pump::{self, Publish};
 use crate::queue::{Counters, Queue};
 use crate::redis::{RedisConnection, RedisPublishing};
+use crate::spool::{Kept, LeftOver, Segments, Spool, SpoolError};
 
 /// A transport that takes events already and does not publish them yet, so that the log can begin before anything else.
 ///
@@ -47,7 +48,8 @@ pub struct Transport {
 impl Transport {
     /// A transport with an empty queue.
     pub fn new(config: TransportConfig) -> Self {
-        let queue = Arc::new(Queue::new(&config.queue));
+        let spooled = matches!(&config.publisher, Publisher::Kafka(kafka) if kafka.spool.is_some());
+        let queue = Arc::new(Queue::new(&config.queue, spooled));
         Self { config, queue }
     }
 
@@ -66,10 +68,11 @@ impl Transport {
         Some(crate::layer::layer(self.queue.clone(), name))
     }
 
-    /// Connects, and begins to publish. Missing topics are no failure: their events are kept until the topics are there.
+    /// Connects, and begins to publish, first what an earlier start left in the spool. Missing topics are no failure: their events
+    /// are kept until the topics are there.
     ///
     /// # Errors
-    /// [`StartError`] when Kafka or Redis cannot be reached within its own timeouts.
+    /// [`StartError`] when Kafka or Redis cannot be reached within its own timeouts, or the spool cannot be used.
     ///
     /// # Cancellation
     /// Safe; the events taken so far are lost with the transport.
@@ -80,26 +83,55 @@ impl Transport {
         let monitor = Monitor { queue: queue.clone(), health: health.clone() };
         let mut task = JoinSet::new();
         let mut producer = None;
+        let mut left_over = Vec::new();
         match config.publisher {
             Publisher::Local => {}
             Publisher::Kafka(kafka) => {
                 let cluster = connect(&kafka).await?;
                 let id = *producer.insert(Uuid::new_v4());
+                let batches = BatchConfig { batch_bytes: kafka.batch_bytes, compression: kafka.compression };
+                let spool = open_spool(kafka, id, batches).await?.map(|(spool, segments)| {
+                    left_over = spool.left_over();
+                    queue.start_spool(segments);
+                    spool
+                });
                 task.spawn(async move {
                     let producer = Producer::new(id);
-                    let mut publisher = KafkaPublishing::new(&queue, &cluster, &kafka, producer, health);
-                    pump::run(&mut publisher, &queue, config.linger, stopped).await
+                    let mut publisher = KafkaPublishing::new(&queue, &cluster, batches, producer, spool, health);
+                    let waiting = pump::run(&mut publisher, &queue, config.linger, stopped).await;
+                    Ended { waiting, kept: publisher.end() }
                 });
             }
             Publisher::Redis(redis) => {
                 let connection = open(&redis).await?;
                 task.spawn(async move {
                     let mut publisher = RedisPublishing::new(&queue, connection, &redis, health);
-                    pump::run(&mut publisher, &queue, config.linger, stopped).await
+                    Ended { waiting: pump::run(&mut publisher, &queue, config.linger, stopped).await, kept: None }
                 });
             }
         }
-        Ok(Guard { monitor, producer, stop, task })
+        Ok(Guard { monitor, producer, left_over, stop, task })
+    }
+}
+
+/// How the publishing task ended.
+#[derive(Debug)]
+struct Ended {
+    waiting: Vec<Waiting>,
+    kept: Option<Kept>,
+}
+
+async fn open_spool(
+    kafka: KafkaPublisher,
+    id: Uuid,
+    batches: BatchConfig,
+) -> Result<Option<(Spool, Segments)>, StartError> {
+    let Some(config) = kafka.spool else { return Ok(None) };
+    // It reads all that was left.
+    let opened = tokio::task::spawn_blocking(move || Spool::open(config, id, batches)).await;
+    match opened {
+        Ok(opened) => Ok(Some(opened?)),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
@@ -123,9 +155,10 @@ async fn open(redis: &RedisPublisher) -> Result<RedisConnection, StartError> {
 pub struct Guard {
     monitor: Monitor,
     producer: Option<Uuid>,
+    left_over: Vec<LeftOver>,
     stop: watch::Sender<Option<Instant>>,
     /// The one task that publishes; empty for [`Publisher::Local`].
-    task: JoinSet<Vec<Waiting>>,
+    task: JoinSet<Ended>,
 }
 
 impl Guard {
@@ -137,6 +170,11 @@ impl Guard {
     /// What its records carry as [`header::PRODUCER`](superhero_event::header::PRODUCER); none where it is not Kafka that they go to.
     pub fn producer(&self) -> Option<Uuid> {
         self.producer
+    }
+
+    /// What earlier starts had accepted and not delivered, and is sent again before what is new.
+    pub fn left_over(&self) -> &[LeftOver] {
+        &self.left_over
     }
 
     /// What sessions await before they act.
@@ -168,23 +206,23 @@ impl Guard {
     pub async fn close(mut self, deadline: Duration) -> Result<Report, FlushError> {
         let started = Instant::now();
         self.stop.send_replace(Some(started + deadline));
-        let waiting = match self.task.join_next().await {
-            None => Vec::new(),
-            Some(Ok(waiting)) => waiting,
+        let Ended { waiting, kept } = match self.task.join_next().await {
+            None => Ended { waiting: Vec::new(), kept: None },
+            Some(Ok(ended)) => ended,
             Some(Err(error)) => {
                 tracing::error!("the transport's task ended by itself: {error}");
                 self.monitor.queue.end();
-                Vec::new()
+                Ended { waiting: Vec::new(), kept: None }
             }
         };
         let counters = self.counters();
-        if counters.queued_events == 0 {
+        if counters.queued_events == 0 && kept.as_ref().is_none_or(|kept| kept.earlier == 0) {
             return Ok(Report { counters, lasted: started.elapsed() });
         }
         let undelivered =
             waiting.into_iter().map(|Waiting { topic, partition, events }| Undelivered { topic, partition, events });
         let undelivered = undelivered.collect();
-        Err(FlushError { undelivered, counters, deadline, reason: self.monitor.health.reason() })
+        Err(FlushError { undelivered, counters, deadline, reason: self.monitor.health.reason(), kept })
     }
 }
 
@@ -231,6 +269,9 @@ pub enum StartError {
         /// Why.
         source: ClientError,
     },
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// Redis does not answer.
     #[error("cannot publish events to Redis at {address}: {reason}")]
     Redis {
@@ -261,6 +302,8 @@ pub struct FlushError {
     pub deadline: Duration,
     /// What is wrong, if that is known.
     pub reason: Option<String>,
+    /// What a spool keeps of it for the next start; without one, all of it is lost.
+    pub kept: Option<Kept>,
 }
 
 /// The undelivered events of one place.
@@ -276,7 +319,7 @@ pub struct Undelivered {
 
 impl fmt::Display for FlushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { undelivered, counters, deadline, reason } = self;
+        let Self { undelivered, counters, deadline, reason, kept } = self;
         write!(f, "{} events were not delivered within {} ms", counters.queued_events, deadline.as_millis())?;
         for (Undelivered { topic, partition, events }, comma) in
             undelivered.iter().zip([": "].into_iter().chain(std::iter::repeat(", ")))
@@ -286,9 +329,17 @@ impl fmt::Display for FlushError {
                 None => write!(f, "{comma}{topic}: {events}")?,
             }
         }
-        match reason {
-            Some(reason) => write!(f, "; {reason}"),
-            None => Ok(()),
+        if let Some(reason) = reason {
+            write!(f, "; {reason}")?;
         }
+        let Some(Kept { dir, earlier, unspooled }) = kept else { return Ok(()) };
+        write!(f, "; the next start with the spool {} sends them", dir.display())?;
+        if *earlier > 0 {
+            write!(f, ", and {earlier} of earlier starts")?;
+        }
+        if *unspooled > 0 {
+            write!(f, ", but not the last {unspooled}, for which it had no room")?;
+        }
+        Ok(())
     }
 }

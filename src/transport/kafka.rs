@@ -18,11 +18,11 @@ use superhero_kafka::{ClientError, Cluster, KafkaConfig, Metadata};
 use tokio::time::Instant;
 
 use crate::batch::Producer;
-use crate::config::KafkaPublisher;
 use crate::health::{HealthCell, Troubles};
 use crate::lanes::{BatchConfig, LaneId, Lanes, Outcome, Part, Request, Waiting};
 use crate::pump::Publish;
 use crate::queue::{Chunk, Queue, Settled};
+use crate::spool::{Kept, Spool};
 
 /// The last version without flexible fields; brokers from 2.4 on have it.
 const PRODUCE_VERSION: i16 = 8;
@@ -39,6 +39,7 @@ const SLOW_ANSWER: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Cluster,
+    Spool,
     Topic(String),
     Broker(i32),
     Lane(LaneId),
@@ -49,6 +50,7 @@ pub(crate) struct KafkaPublishing<'q> {
     queue: &'q Queue,
     cluster: &'q Cluster,
     lanes: Lanes,
+    spool: Option<Spool>,
     links: HashMap<i32, Link>,
     /// The brokers' addresses by the last look.
     addresses: BTreeMap<i32, String>,
@@ -91,20 +93,54 @@ impl<'q> KafkaPublishing<'q> {
     pub(crate) fn new(
         queue: &'q Queue,
         cluster: &'q Cluster,
-        config: &KafkaPublisher,
+        batches: BatchConfig,
         producer: Producer,
+        spool: Option<Spool>,
         health: HealthCell,
     ) -> Self {
-        let batches = BatchConfig { batch_bytes: config.batch_bytes, compression: config.compression };
         Self {
             queue,
             cluster,
-            lanes: Lanes::new(producer, batches),
+            lanes: spool.as_ref().map_or_else(|| Lanes::new(producer, batches), Spool::lanes),
+            spool,
             links: HashMap::new(),
             addresses: BTreeMap::new(),
             work: FuturesUnordered::new(),
             look: Look::Due { at: Instant::now(), failures: 0 },
             troubles: Troubles::new(health),
+        }
+    }
+
+    /// Ends it: what a spool keeps for the next start.
+    pub(crate) fn end(self) -> Option<Kept> {
+        let is_delivered = self.is_empty();
+        let kept = self.spool?.end(is_delivered);
+        Some(Kept { unspooled: self.queue.bypassed(), ..kept })
+    }
+
+    /// Keeps the spool going; says whether the lanes may send.
+    fn keep_spool(&mut self, now: Instant) -> bool {
+        let Some(spool) = &mut self.spool else { return true };
+        let kept = spool.replay(self.queue, &mut self.lanes).and_then(|()| spool.make_room(self.queue));
+        let recorded = spool.record();
+        let may_send = recorded.is_ok();
+        let trouble = match (kept.and(recorded), self.queue.spool_backlog()) {
+            (Err(error), _) => error.to_string(),
+            (Ok(()), Err(blocked)) => format!("the spool {} takes no events: {blocked}", spool.dir().display()),
+            (Ok(()), Ok(())) => {
+                self.troubles.end(&Subject::Spool);
+                return may_send;
+            }
+        };
+        self.troubles.begin(Subject::Spool, now, || trouble);
+        may_send
+    }
+
+    /// What was settled, into the account that it belongs to.
+    fn settle(&mut self, settled: Settled) {
+        match &mut self.spool {
+            Some(spool) if spool.is_replaying() => spool.replayed(settled),
+            Some(_) | None => self.queue.settle(settled),
         }
     }
 
@@ -152,21 +188,30 @@ impl<'q> KafkaPublishing<'q> {
             let leaders = topic.partitions.iter().map(|(number, partition)| (*number, partition.leader.filter(leader)));
             let leaders: BTreeMap<i32, Option<i32>> = leaders.collect();
             let leaderless = leaders.iter().find(|(_, leader)| leader.is_none()).map(|(partition, _)| *partition);
-            self.lanes.learn(&name, &leaders);
-            match leaderless {
-                None => self.troubles.end(&Subject::Topic(name)),
-                Some(partition) => {
-                    let reason = || format!("Kafka topic {name} has no leader for partition {partition}");
-                    self.troubles.begin(Subject::Topic(name.clone()), now, reason);
-                }
+            if let Some(learned) = self.lanes.learn(&name, &leaders)
+                && let Some(spool) = &mut self.spool
+            {
+                spool.learned(&name, learned);
             }
+            let (has, had) = (leaders.len(), self.lanes.partitions(&name));
+            let reason = match leaderless {
+                None if has < had => {
+                    format!("Kafka topic {name} has {has} partitions, and events wait for one of {had}; add partitions")
+                }
+                None => {
+                    self.troubles.end(&Subject::Topic(name));
+                    continue;
+                }
+                Some(partition) => format!("Kafka topic {name} has no leader for partition {partition}"),
+            };
+            self.troubles.begin(Subject::Topic(name), now, || reason);
         }
     }
 
     fn send(&mut self, request: Request, now: Instant) {
         let Request { leader, parts, retried } = request;
         if retried > 0 {
-            self.queue.settle(Settled { retried, ..Settled::default() });
+            self.settle(Settled { retried, ..Settled::default() });
         }
         let kept = match self.links.insert(leader, Link::Busy { since: now }) {
             Some(Link::Free(connection)) => Some(connection),
@@ -220,6 +265,9 @@ impl<'q> KafkaPublishing<'q> {
             all.acknowledged += settlement.settled.acknowledged;
             all.dropped += settlement.settled.dropped;
             all.bytes += settlement.settled.bytes;
+            if let Some(spool) = &mut self.spool {
+                spool.settled(&part.topic, part.partition, self.lanes.settled(part.lane));
+            }
             let Sent { topic, partition, .. } = &part;
             match verdict {
                 Some(Verdict { error: None, .. }) => self.troubles.end(&Subject::Lane(part.lane)),
@@ -237,7 +285,7 @@ impl<'q> KafkaPublishing<'q> {
                 None => {}
             }
         }
-        self.queue.settle(all);
+        self.settle(all);
     }
 
     /// Tells of brokers that take long to answer, before their requests time out.
@@ -258,6 +306,9 @@ impl Publish for KafkaPublishing<'_> {
     const NAME: &'static str = "kafka";
 
     fn accept(&mut self, chunk: Chunk) -> Option<Chunk> {
+        if let Some(spool) = &mut self.spool {
+            return spool.accept(chunk, &mut self.lanes);
+        }
         for event in chunk.events() {
             self.lanes.accept(&event);
         }
@@ -265,7 +316,12 @@ impl Publish for KafkaPublishing<'_> {
     }
 
     fn dispatch(&mut self, now: Instant) {
+        let may_send = self.keep_spool(now);
         self.start_looking(now);
+        self.watch_answers(now);
+        if !may_send {
+            return;
+        }
         let links = &self.links;
         let busy = |links: &HashMap<i32, Link>, leader| matches!(links.get(&leader), Some(Link::Busy { .. }));
         let mut request = self.lanes.next_request(now.into_std(), |leader| busy(links, leader));
@@ -274,7 +330,6 @@ impl Publish for KafkaPublishing<'_> {
             let links = &self.links;
             request = self.lanes.next_request(now.into_std(), |leader| busy(links, leader));
         }
-        self.watch_answers(now);
     }
 
     async fn progress(&mut self) {
@@ -288,11 +343,15 @@ impl Publish for KafkaPublishing<'_> {
     }
 
     fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        let is_spooled = self.spool.as_ref().is_none_or(|spool| !spool.is_replaying() && !self.queue.has_backlog());
+        is_spooled && self.lanes.is_empty()
     }
 
     fn waiting(&self) -> Vec<Waiting> {
-        self.lanes.waiting()
+        match &self.spool {
+            Some(spool) if spool.is_replaying() => spool.waiting(),
+            Some(_) | None => self.lanes.waiting(),
+        }
     }
 }
 

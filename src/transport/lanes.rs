@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Compression, Producer, Sealed};
 use crate::queue::{Chunk, Event, Settled};
@@ -79,6 +80,23 @@ pub(crate) struct Waiting {
     pub(crate) events: u64,
 }
 
+/// How the events of a topic are numbered from an event on: enough to give those behind it their ids again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counting {
+    /// Whose turn it is among the partitions when an event has no key.
+    pub(crate) round_robin: u32,
+    /// The next sequence of each partition.
+    pub(crate) next: Vec<u64>,
+}
+
+/// A topic whose partitions were not known before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Learned {
+    pub(crate) partitions: usize,
+    /// How it was counted at the [marks](Lanes::mark) that were set while its events waited.
+    pub(crate) counted: Vec<(u64, Counting)>,
+}
+
 /// All lanes of a producer.
 #[derive(Debug)]
 pub(crate) struct Lanes {
@@ -102,8 +120,11 @@ struct Topic {
 
 #[derive(Debug)]
 enum TopicState {
-    /// Nobody has told its partitions yet, or it does not exist.
-    Unknown(Chunk),
+    /// Nobody has told its partitions yet, or it does not exist. The marks say how many events waited when they were set.
+    Unknown {
+        waiting: Chunk,
+        marks: Vec<(u64, usize)>,
+    },
     Known(Vec<Lane>),
 }
 
@@ -111,6 +132,8 @@ enum TopicState {
 struct Lane {
     leader: Option<i32>,
     next_sequence: u64,
+    /// Events with lower sequences were settled before this process began.
+    settled_before: u64,
     /// Batches that do not change any more; the first is the one in flight, if there is one.
     sealed: VecDeque<Sealed>,
     /// The batch that still takes events.
@@ -132,6 +155,48 @@ impl Lanes {
         Self { producer, config, topics: Vec::new(), by_name: HashMap::new(), last_topic: 0, first_topic: 0 }
     }
 
+    /// Those that another process had, at an event from which on its events are accepted again: `partitions` are those of the
+    /// topics that it knew, `counted` how they were counted there. What is below `settled` only counts, and is not sent.
+    pub(crate) fn resume(
+        producer: Producer,
+        config: BatchConfig,
+        partitions: &BTreeMap<String, usize>,
+        counted: &BTreeMap<String, Counting>,
+        settled: &BTreeMap<(String, i32), u64>,
+    ) -> Self {
+        let mut all = Self::new(producer, config);
+        for (name, partitions) in partitions {
+            let index = all.topic(name);
+            let counting = counted.get(name);
+            let lanes = (0..*partitions).zip(0..).map(|(number, partition)| Lane {
+                next_sequence: counting.and_then(|counting| counting.next.get(number)).copied().unwrap_or(0),
+                settled_before: settled.get(&(name.clone(), partition)).copied().unwrap_or(0),
+                ..Lane::new()
+            });
+            all.topics[index].state = TopicState::Known(lanes.collect());
+            all.topics[index].round_robin = counting.map_or(0, |counting| counting.round_robin);
+        }
+        all
+    }
+
+    /// How topics are counted from here on. Those with events that wait for their partitions are not among them: their number is
+    /// returned too, and what they are counted like here is told when they are [learned](Self::learn), by the name of `mark`.
+    pub(crate) fn mark(&mut self, mark: u64) -> (BTreeMap<String, Counting>, usize) {
+        let mut counted = BTreeMap::new();
+        let mut uncounted = 0;
+        for Topic { name, state, round_robin } in &mut self.topics {
+            match state {
+                TopicState::Known(lanes) => drop(counted.insert(name.clone(), counting(lanes, *round_robin))),
+                TopicState::Unknown { waiting, .. } if waiting.len() == 0 => {}
+                TopicState::Unknown { waiting, marks } => {
+                    marks.push((mark, waiting.len()));
+                    uncounted += 1;
+                }
+            }
+        }
+        (counted, uncounted)
+    }
+
     /// Puts an event behind the others of its lane.
     pub(crate) fn accept(&mut self, event: &Event<'_>) {
         let index = match self.topics.get(self.last_topic) {
@@ -141,24 +206,32 @@ impl Lanes {
         self.last_topic = index;
         let Topic { state, round_robin, .. } = &mut self.topics[index];
         match state {
-            TopicState::Unknown(waiting) => waiting.push(event),
+            TopicState::Unknown { waiting, .. } => waiting.push(event),
             TopicState::Known(lanes) => route(lanes, round_robin, &self.producer, self.config, event),
         }
     }
 
     /// Tells the leaders of a topic's partitions. Their number is taken from the first time: with another one later, keys
-    /// would move to other partitions and lose their order.
-    pub(crate) fn learn(&mut self, topic: &str, leaders: &BTreeMap<i32, Option<i32>>) {
+    /// would move to other partitions and lose their order; that first time is told.
+    pub(crate) fn learn(&mut self, topic: &str, leaders: &BTreeMap<i32, Option<i32>>) -> Option<Learned> {
         let index = self.topic(topic);
         let Topic { state, round_robin, .. } = &mut self.topics[index];
-        if let TopicState::Unknown(waiting) = state {
+        let mut learned = None;
+        if let TopicState::Unknown { waiting, marks } = state {
             let mut lanes: Vec<Lane> = leaders.iter().map(|_| Lane::new()).collect();
             if lanes.is_empty() {
-                return;
+                return None;
             }
-            for event in waiting.events() {
+            let mut marks = marks.iter().peekable();
+            let mut counted = Vec::new();
+            for (event, before) in waiting.events().zip(0..) {
+                while let Some((mark, _)) = marks.next_if(|(_, waited)| *waited == before) {
+                    counted.push((*mark, counting(&lanes, *round_robin)));
+                }
                 route(&mut lanes, round_robin, &self.producer, self.config, &event);
             }
+            counted.extend(marks.map(|(mark, _)| (*mark, counting(&lanes, *round_robin))));
+            learned = Some(Learned { partitions: lanes.len(), counted });
             *state = TopicState::Known(lanes);
         }
         if let TopicState::Known(lanes) = state {
@@ -166,12 +239,13 @@ impl Lanes {
                 lane.leader = leaders.get(&partition).copied().flatten();
             }
         }
+        learned
     }
 
     /// Whether there are events whose leader, or whose partition even, is not known.
     pub(crate) fn wants_leaders(&self) -> bool {
         self.topics.iter().any(|topic| match &topic.state {
-            TopicState::Unknown(waiting) => waiting.len() > 0,
+            TopicState::Unknown { waiting, .. } => waiting.len() > 0,
             TopicState::Known(lanes) => lanes.iter().any(|lane| lane.leader.is_none() && lane.events() > 0),
         })
     }
@@ -214,6 +288,22 @@ impl Lanes {
         lanes[id.partition].answered(outcome, now, name, self.config.compression)
     }
 
+    /// The partitions of a topic, as they were when they were learned; 0 before that.
+    pub(crate) fn partitions(&self, topic: &str) -> usize {
+        self.by_name.get(topic).map_or(0, |index| self.topics[*index].lanes().len())
+    }
+
+    /// The sequence below which all events of a lane are settled.
+    pub(crate) fn settled(&self, id: LaneId) -> u64 {
+        let lane = &self.topics[id.topic].lanes()[id.partition];
+        lane.next_sequence - lane.events()
+    }
+
+    /// How many events of a known topic have been numbered by this producer, in all processes.
+    pub(crate) fn numbered(&self) -> u64 {
+        self.topics.iter().flat_map(Topic::lanes).map(|lane| lane.next_sequence).sum()
+    }
+
     /// The topic and the partition of a lane.
     pub(crate) fn place(&self, id: LaneId) -> (&str, i32) {
         (&self.topics[id.topic].name, id.partition as i32)
@@ -245,8 +335,8 @@ impl Lanes {
         if let Some(index) = self.by_name.get(name) {
             return *index;
         }
-        let topic = Topic { name: name.to_owned(), state: TopicState::Unknown(Chunk::default()), round_robin: 0 };
-        self.topics.push(topic);
+        let state = TopicState::Unknown { waiting: Chunk::default(), marks: Vec::new() };
+        self.topics.push(Topic { name: name.to_owned(), state, round_robin: 0 });
         let index = self.topics.len() - 1;
         self.by_name.insert(name.to_owned(), index);
         index
@@ -259,18 +349,22 @@ fn route(lanes: &mut [Lane], round_robin: &mut u32, producer: &Producer, config:
     lanes[partition as usize].accept(producer, config, event);
 }
 
+fn counting(lanes: &[Lane], round_robin: u32) -> Counting {
+    Counting { round_robin, next: lanes.iter().map(|lane| lane.next_sequence).collect() }
+}
+
 impl Topic {
     fn lanes(&self) -> &[Lane] {
         match &self.state {
             TopicState::Known(lanes) => lanes,
-            TopicState::Unknown(_) => &[],
+            TopicState::Unknown { .. } => &[],
         }
     }
 
     fn unknown(&self) -> u64 {
         match &self.state {
             TopicState::Known(_) => 0,
-            TopicState::Unknown(waiting) => waiting.len() as u64,
+            TopicState::Unknown { waiting, .. } => waiting.len() as u64,
         }
     }
 }
@@ -280,6 +374,7 @@ impl Lane {
         Self {
             leader: None,
             next_sequence: 0,
+            settled_before: 0,
             sealed: VecDeque::new(),
             open: None,
             state: LaneState::Idle,
@@ -288,6 +383,10 @@ impl Lane {
     }
 
     fn accept(&mut self, producer: &Producer, config: BatchConfig, event: &Event<'_>) {
+        if self.next_sequence < self.settled_before {
+            self.next_sequence += 1;
+            return;
+        }
         let full = self.open.take_if(|open| !open.has_room_for(event, config.batch_bytes));
         self.sealed.extend(full.map(|full| full.seal(config.compression)));
         self.open.get_or_insert_with(Batch::new).push(producer, self.next_sequence, event);

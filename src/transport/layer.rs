@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn queue() -> Arc<Queue> {
-        Arc::new(Queue::new(&QueueConfig { capacity_bytes: 1 << 20, when_full: WhenFull::Block, sessions: 1 }))
+        Arc::new(Queue::new(&QueueConfig { capacity_bytes: 1 << 20, when_full: WhenFull::Block, sessions: 1 }, false))
     }
 
     #[test]

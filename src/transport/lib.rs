@@ -23,9 +23,11 @@ mod layer;
 mod pump;
 mod queue;
 mod redis;
+mod spool;
 
 pub use batch::Compression;
 pub use config::{KafkaPublisher, Publisher, QueueConfig, RedisPublisher, TransportConfig, WhenFull};
 pub use guard::{FlushError, Guard, Monitor, Report, StartError, Transport, Undelivered};
 pub use health::Health;
 pub use queue::Counters;
+pub use spool::{Kept, LeftOver, SpoolConfig, SpoolError};

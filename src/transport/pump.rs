@@ -62,6 +62,9 @@ pub(crate) async fn run<P: Publish>(
         let deadline = *stop.borrow_and_update();
         let now = Instant::now();
         if deadline.is_some() || now >= next_poll {
+            if deadline.is_some() {
+                queue.bypass_spool();
+            }
             queue.take(&mut taken);
             idle_polls = if taken.is_empty() && publisher.is_empty() { idle_polls + 1 } else { 0 };
             hand_over(publisher, queue, &mut taken);
@@ -74,6 +77,7 @@ pub(crate) async fn run<P: Publish>(
             if publisher.is_empty() || out_of_time {
                 // From here on no event can slip in behind the last look.
                 queue.end();
+                queue.bypass_spool();
                 queue.take(&mut taken);
                 hand_over(publisher, queue, &mut taken);
                 publisher.dispatch(now);

@@ -4,12 +4,14 @@
 //! copy and no allocation. An event stays accounted for, in bytes and in number, until the publisher settles it.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use superhero_event::Admission;
 use tokio::sync::Notify;
 
 use crate::config::{QueueConfig, WhenFull};
+use crate::spool::{Blocked, Segments};
 
 /// The memory of a chunk; a larger event gets one of its own.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -69,6 +71,8 @@ impl Event<'_> {
 pub(crate) struct Chunk {
     bytes: Vec<u8>,
     frames: Vec<Frame>,
+    /// The segment of the spool that all its events are in.
+    segment: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +87,8 @@ struct Frame {
 const NO_KEY: u32 = u32::MAX;
 
 impl Chunk {
-    fn has_room_for(&self, event: &Event<'_>) -> bool {
-        self.bytes.is_empty() || self.bytes.len() + event.held_bytes() <= CHUNK_BYTES
+    fn has_room_for(&self, event: &Event<'_>, segment: u64) -> bool {
+        self.segment == segment && (self.bytes.is_empty() || self.bytes.len() + event.held_bytes() <= CHUNK_BYTES)
     }
 
     pub(crate) fn push(&mut self, event: &Event<'_>) {
@@ -102,6 +106,11 @@ impl Chunk {
 
     pub(crate) fn len(&self) -> usize {
         self.frames.len()
+    }
+
+    /// The segment of the spool that its events are in; 0 where there is no spool.
+    pub(crate) fn segment(&self) -> u64 {
+        self.segment
     }
 
     pub(crate) fn events(&self) -> impl Iterator<Item = Event<'_>> {
@@ -143,6 +152,11 @@ pub(crate) struct Dropped {
 #[derive(Debug)]
 struct State {
     chunks: VecDeque<Chunk>,
+    spooling: Spooling,
+    /// Behind the chunks: events that the spool has not taken yet, and nobody may take before.
+    unspooled: VecDeque<Chunk>,
+    /// Events that were taken without it at the end.
+    bypassed: u64,
     spare: Vec<Chunk>,
     counters: Counters,
     reader: Reader,
@@ -151,6 +165,15 @@ struct State {
     /// Whether the transport has ended.
     ended: bool,
     untold: Vec<Dropped>,
+}
+
+/// Whether events are written to a spool.
+#[derive(Debug)]
+enum Spooling {
+    Off,
+    /// As soon as it is [there](Queue::start_spool).
+    Awaited,
+    On(Segments),
 }
 
 /// The queue. Callers push, one publisher takes and settles.
@@ -164,6 +187,8 @@ pub(crate) struct Queue {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limits {
+    /// Whether the admission is what keeps the queue from being full.
+    holds_back: bool,
     /// Above it the admission closes.
     close_above_bytes: u64,
     /// Below it the admission opens again.
@@ -177,12 +202,19 @@ impl Limits {
         let capacity = config.capacity_bytes as u64;
         match config.when_full {
             WhenFull::Drop => {
-                Self { close_above_bytes: u64::MAX, open_below_bytes: u64::MAX, drop_above_bytes: capacity }
+                let never = u64::MAX;
+                Self {
+                    holds_back: false,
+                    close_above_bytes: never,
+                    open_below_bytes: never,
+                    drop_above_bytes: capacity,
+                }
             }
             WhenFull::Block => {
                 let mark = capacity / 2;
                 let overshoot = (config.sessions as u64).saturating_mul(SESSION_OVERSHOOT_BYTES as u64);
                 Self {
+                    holds_back: true,
                     close_above_bytes: mark,
                     open_below_bytes: capacity / 4,
                     drop_above_bytes: mark.saturating_add(overshoot.max(capacity - mark)),
@@ -193,10 +225,14 @@ impl Limits {
 }
 
 impl Queue {
-    pub(crate) fn new(config: &QueueConfig) -> Self {
+    /// `spooled` events can be taken only once a [spool](Self::start_spool) has them.
+    pub(crate) fn new(config: &QueueConfig, spooled: bool) -> Self {
         Self {
             state: Mutex::new(State {
                 chunks: VecDeque::new(),
+                spooling: if spooled { Spooling::Awaited } else { Spooling::Off },
+                unspooled: VecDeque::new(),
+                bypassed: 0,
                 spare: Vec::new(),
                 counters: Counters::default(),
                 reader: Reader::Parked,
@@ -231,7 +267,8 @@ impl Queue {
             state.counters.queued_events += 1;
             state.counters.queued_bytes += held;
             state.append(event);
-            if state.counters.queued_bytes > self.limits.close_above_bytes && !state.held_back {
+            let is_full = state.counters.queued_bytes > self.limits.close_above_bytes;
+            if (is_full || state.is_spool_scarce() && self.limits.holds_back) && !state.held_back {
                 state.held_back = true;
                 self.admission.close();
             }
@@ -285,7 +322,12 @@ impl Queue {
         counters.retried += settled.retried;
         counters.queued_events -= settled.acknowledged + settled.dropped;
         counters.queued_bytes -= settled.bytes;
-        if !state.held_back || state.counters.queued_bytes >= self.limits.open_below_bytes {
+        self.open_if_there_is_room(state);
+    }
+
+    fn open_if_there_is_room(&self, mut state: MutexGuard<'_, State>) {
+        let is_full = state.counters.queued_bytes >= self.limits.open_below_bytes;
+        if !state.held_back || is_full || !state.has_spool_room() {
             return;
         }
         state.held_back = false;
@@ -296,6 +338,74 @@ impl Queue {
         if self.lock().held_back {
             self.admission.close();
         }
+    }
+
+    /// From now on events go into the spool first, those that wait for it as well.
+    pub(crate) fn start_spool(&self, segments: Segments) {
+        self.lock().spooling = Spooling::On(segments);
+    }
+
+    /// Lets the spool take what it could not take before, as far as it can; else says why not.
+    pub(crate) fn spool_backlog(&self) -> Result<(), Blocked> {
+        loop {
+            // A chunk at a time, so that callers do not wait long.
+            let mut state = self.lock();
+            match state.spool_chunk() {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.open_if_there_is_room(state);
+                    return Ok(());
+                }
+                Err(blocked) => return Err(blocked),
+            }
+        }
+    }
+
+    /// The number of the segment that the spool wants to be made.
+    pub(crate) fn wants_segment(&self) -> Option<u64> {
+        match &self.lock().spooling {
+            Spooling::On(segments) => segments.wants(),
+            Spooling::Off | Spooling::Awaited => None,
+        }
+    }
+
+    pub(crate) fn provide_segment(&self, file: File) {
+        if let Spooling::On(segments) = &mut self.lock().spooling {
+            segments.provide(file);
+        }
+    }
+
+    /// So many bytes of the spool are gone from the disk.
+    pub(crate) fn spool_freed(&self, bytes: u64) {
+        let mut state = self.lock();
+        if let Spooling::On(segments) = &mut state.spooling {
+            segments.freed(bytes);
+        }
+        self.open_if_there_is_room(state);
+    }
+
+    /// Whether events wait for the spool.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.lock().unspooled.is_empty()
+    }
+
+    /// At the end, when nothing is to be gained by waiting: what the spool does not take is sent without it, and so is all that
+    /// comes later, since what is numbered after such an event cannot be given its number again.
+    pub(crate) fn bypass_spool(&self) {
+        let mut state = self.lock();
+        if state.unspooled.is_empty() {
+            return;
+        }
+        let State { chunks, unspooled, bypassed, .. } = &mut *state;
+        *bypassed += unspooled.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+        let segment = chunks.back().map_or(0, Chunk::segment);
+        chunks.extend(unspooled.drain(..).map(|chunk| Chunk { segment, ..chunk }));
+        state.spooling = Spooling::Off;
+    }
+
+    /// How many events were taken without the spool.
+    pub(crate) fn bypassed(&self) -> u64 {
+        self.lock().bypassed
     }
 
     /// What was dropped since the last time. `None` while there is nothing.
@@ -344,17 +454,48 @@ pub(crate) struct Settled {
 
 impl State {
     fn append(&mut self, event: &Event<'_>) {
-        match self.chunks.back_mut() {
-            Some(chunk) if chunk.has_room_for(event) => chunk.push(event),
-            _ => {
-                let mut chunk = self.spare.pop().unwrap_or_else(|| Chunk {
-                    bytes: Vec::with_capacity(CHUNK_BYTES),
-                    frames: Vec::with_capacity(CHUNK_BYTES / 256),
-                });
-                chunk.push(event);
-                self.chunks.push_back(chunk);
+        let Self { chunks, spooling, unspooled, spare, .. } = self;
+        match spooling {
+            Spooling::Off => append(chunks, spare, 0, event),
+            Spooling::On(segments) if unspooled.is_empty() => match segments.append(event) {
+                Ok(segment) => append(chunks, spare, segment, event),
+                Err(_) => append(unspooled, spare, 0, event),
+            },
+            Spooling::On(_) | Spooling::Awaited => append(unspooled, spare, 0, event),
+        }
+    }
+
+    /// Whether there is a spool that takes few events more, or none now.
+    fn is_spool_scarce(&self) -> bool {
+        matches!(&self.spooling, Spooling::On(segments) if segments.is_scarce() || !self.unspooled.is_empty())
+    }
+
+    /// Whether the spool, if there is one, takes many events more.
+    fn has_spool_room(&self) -> bool {
+        match &self.spooling {
+            Spooling::On(segments) => segments.has_room() && self.unspooled.is_empty(),
+            Spooling::Off | Spooling::Awaited => true,
+        }
+    }
+
+    /// Lets the spool take the first chunk that waits for it; `false` if there is none.
+    fn spool_chunk(&mut self) -> Result<bool, Blocked> {
+        let Self { chunks, spooling, unspooled, spare, .. } = self;
+        let Spooling::On(segments) = spooling else { return Ok(false) };
+        let Some(chunk) = unspooled.pop_front() else { return Ok(false) };
+        let mut events = chunk.events();
+        while let Some(event) = events.next() {
+            match segments.append(&event) {
+                Ok(segment) => append(chunks, spare, segment, &event),
+                Err(blocked) => {
+                    let mut rest = Chunk::default();
+                    [event].into_iter().chain(events).for_each(|event| rest.push(&event));
+                    unspooled.push_front(rest);
+                    return Err(blocked);
+                }
             }
         }
+        Ok(true)
     }
 
     fn note_dropped(&mut self, topic: &str, events: u64) {
@@ -363,6 +504,22 @@ impl State {
         match place {
             Some(place) => self.untold[place].events += events,
             None => self.untold.push(Dropped { topic: topic.to_owned(), events }),
+        }
+    }
+}
+
+fn append(chunks: &mut VecDeque<Chunk>, spare: &mut Vec<Chunk>, segment: u64, event: &Event<'_>) {
+    match chunks.back_mut() {
+        Some(chunk) if chunk.has_room_for(event, segment) => chunk.push(event),
+        _ => {
+            let mut chunk = spare.pop().unwrap_or_else(|| Chunk {
+                bytes: Vec::with_capacity(CHUNK_BYTES),
+                frames: Vec::with_capacity(CHUNK_BYTES / 256),
+                segment,
+            });
+            chunk.segment = segment;
+            chunk.push(event);
+            chunks.push_back(chunk);
         }
     }
 }
