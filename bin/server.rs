@@ -2,11 +2,14 @@
 
 mod kafka;
 mod redis;
+mod runs;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
+use runs::Run;
 use superhero_event::topic;
 use superhero_game::Limits;
 use superhero_server::{Health, ServerConfig};
@@ -14,7 +17,8 @@ use superhero_service::{
     Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Secret, WaitArguments, run, seconds,
 };
 use superhero_transport::{
-    Compression, KafkaPublisher, Publisher, QueueConfig, RedisPublisher, Transport, TransportConfig, WhenFull,
+    Compression, KafkaPublisher, Publisher, QueueConfig, RedisPublisher, SpoolConfig, Transport, TransportConfig,
+    WhenFull,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -92,6 +96,16 @@ struct EventArguments {
     #[arg(long, env = "QUEUE_WHEN_FULL", value_enum, default_value_t = Full::Block)]
     queue_when_full: Full,
 
+    /// The directory where accepted events are kept until Kafka has them, so that they survive a kill of the server; the next
+    /// start sends what is left there. Servers of one host can share it. Without it, a kill loses what is queued
+    #[arg(long, env = "LOGGER_SPOOL_DIR", value_name = "DIRECTORY")]
+    logger_spool_dir: Option<PathBuf>,
+
+    /// The most that this server keeps there, in bytes, at least 4 MiB; from half of it on games wait
+    #[arg(long, env = "LOGGER_SPOOL_BYTES", value_name = "BYTES", default_value_t = 256 << 20,
+        value_parser = clap::value_parser!(u64).range(4 << 20..))]
+    logger_spool_bytes: u64,
+
     /// Milliseconds that an event may wait for others to share a request with
     #[arg(long, env = "KAFKA_LINGER_MS", value_name = "MILLISECONDS", default_value_t = 5)]
     kafka_linger_ms: u64,
@@ -156,12 +170,18 @@ impl Arguments {
             let health = monitor.health();
             async move { health.map_err(|reason| reason.to_string()) }
         });
-        let config = self.server.config();
+        let run =
+            Run::begin(&store, self.server.websocket_port, &transport, self.events.logger_spool_dir.is_some()).await;
+        let config = ServerConfig { undelivered: run.undelivered(transport.left_over()), ..self.server.config() };
         let served = superhero_server::run(listener, config, store.clone(), transport.admission(), health, stop).await;
-        let closed = store.close().await;
         // The events of a server that failed are delivered all the same.
         let producer = transport.producer().map(|id| id.simple().to_string());
-        let counters = transport.close(self.server.drain_deadline).await?.counters;
+        let delivered = transport.close(self.server.drain_deadline).await;
+        if delivered.is_ok() {
+            run.end(&store).await;
+        }
+        let closed = store.close().await;
+        let counters = delivered?.counters;
         let (emitted, acknowledged, dropped) = (counters.emitted, counters.acknowledged, counters.dropped);
         info!(producer, emitted, acknowledged, dropped, retried = counters.retried, "the events are delivered");
         served?;
@@ -170,6 +190,10 @@ impl Arguments {
 
     fn transport(&self) -> Result<TransportConfig, Failure> {
         let events = &self.events;
+        let dir = events.logger_spool_dir.clone();
+        if let Some(dir) = dir.as_ref().filter(|_| events.logger_module != LoggerModule::Kafka) {
+            return Err(Failure::new(Kind::Usage, SpoolWithoutKafka { dir: dir.clone() }));
+        }
         let publisher = match events.logger_module {
             LoggerModule::Default => Publisher::Local,
             LoggerModule::Redis => Publisher::Redis(RedisPublisher {
@@ -187,6 +211,7 @@ impl Arguments {
                     Codec::Gzip => Compression::Gzip,
                     Codec::Snappy => Compression::Snappy,
                 },
+                spool: dir.map(|dir| SpoolConfig { dir, capacity_bytes: events.logger_spool_bytes }),
             }),
         };
         Ok(TransportConfig {
@@ -217,6 +242,13 @@ impl ServerArguments {
             ..ServerConfig::default()
         }
     }
+}
+
+/// Only events that go to Kafka have ids under which they can be sent again.
+#[derive(Debug, thiserror::Error)]
+#[error("LOGGER_SPOOL_DIR={} needs LOGGER_MODULE=kafka; leave it out, or send the events to Kafka", dir.display())]
+struct SpoolWithoutKafka {
+    dir: PathBuf,
 }
 
 /// The server cannot listen.

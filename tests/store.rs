@@ -52,6 +52,7 @@ pub fn tests() -> Vec<Trial> {
         real("redis store: lost connections lose and double no move", lost_connections_double_nothing),
         real("redis store: a server that comes late is waited for", a_late_server_is_waited_for),
         real("redis store: no server is told with its address", no_server_is_told),
+        real("redis store: a run that did not end is told to the next", unended_runs_are_told),
         real("redis store: after closing it calls fail and subscriptions end", a_closed_store_ends),
     ];
     cases.chain(own).collect()
@@ -597,4 +598,20 @@ async fn a_closed_store_ends() -> Result<()> {
     let connected = Redis::connect(server.config(), Duration::from_secs(1)).await;
     ensure!(connected.is_err() && start.elapsed() < Duration::from_secs(12), "refusing took {:?}", start.elapsed());
     Ok(())
+}
+
+async fn unended_runs_are_told() -> Result<()> {
+    let server = Server::start()?;
+    let store = server.connect().await?;
+    ensure!(store.begin_run("host:8080", "first").await?.is_none(), "there was no run before");
+    ensure!(store.begin_run("host:8081", "of another").await?.is_none(), "servers are told apart");
+    ensure!(store.begin_run("host:8080", "second").await?.as_deref() == Some("first"), "the first did not end");
+    store.end_run("host:8080").await?;
+    ensure!(store.begin_run("host:8080", "third").await?.is_none(), "the second has ended");
+    let expiry: i64 = server.cli(&["TTL", "servers:host:8080"])?.trim().parse()?;
+    ensure!(expiry > 0, "notes of servers that never come back go");
+    server.cli(&["LPUSH", "servers:host:8082", "of others"])?;
+    let error = store.begin_run("host:8082", "a run").await.err().context("a key of another type")?;
+    ensure!(error.to_string().contains("servers:host:8082"), "{error}");
+    Ok(store.close().await?)
 }

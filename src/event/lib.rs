@@ -57,4 +57,6 @@ pub mod message {
     pub const ATTACKED_DEAD_ENEMY: &str = "Attacked Dead Enemy";
     /// The server starts.
     pub const STARTING_SERVER: &str = "Starting Web Socket Server";
+    /// Before that, if the server's run before did not deliver all of its events.
+    pub const UNDELIVERED: &str = "Previous Run Left Events Undelivered";
 }

@@ -35,6 +35,29 @@ pub struct ServerConfig {
     pub game_patience: Duration,
     /// For how long games go on after the stop signal.
     pub drain_deadline: Duration,
+    /// Runs of this server that did not deliver all of their events; its first events say so.
+    pub undelivered: Vec<Undelivered>,
+}
+
+/// What an earlier run of a server had accepted and not delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    /// The producer of its events.
+    pub producer: String,
+    /// What becomes of them.
+    pub fate: Fate,
+}
+
+/// What becomes of events that an earlier run did not deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// A spool has them; so many are sent again, before any new one.
+    SentAgain {
+        /// How many.
+        events: u64,
+    },
+    /// They were in that process's memory only, and nobody knows how many there were.
+    Lost,
 }
 
 impl Default for ServerConfig {
@@ -61,6 +84,7 @@ impl Default for ServerConfig {
             game_patience: Duration::from_secs(60),
             // Container runtimes kill 10 seconds after the signal by default.
             drain_deadline: Duration::from_secs(8),
+            undelivered: Vec::new(),
         }
     }
 }

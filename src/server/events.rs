@@ -8,6 +8,18 @@ use superhero_event::{TARGET, message, topic};
 use superhero_game::{AttackRecord, GameToken, UserToken};
 use superhero_store::Outcome;
 
+use crate::{Fate, Undelivered};
+
+/// An earlier run of the server did not deliver all of its events.
+pub(crate) fn undelivered(run: &Undelivered) {
+    let producer = &run.producer;
+    let task = match run.fate {
+        Fate::SentAgain { events } => format!(r#"{{"producer":"{producer}","fate":"sent again","events":{events}}}"#),
+        Fate::Lost => format!(r#"{{"producer":"{producer}","fate":"lost"}}"#),
+    };
+    tracing::warn!(target: TARGET, queue = topic::CLIENT, task, "{}", message::UNDELIVERED);
+}
+
 /// The server starts.
 pub(crate) fn starting_server() {
     tracing::info!(target: TARGET, queue = topic::CLIENT, "{}", message::STARTING_SERVER);

@@ -22,6 +22,6 @@ mod server;
 mod session;
 mod socket;
 
-pub use config::ServerConfig;
+pub use config::{Fate, ServerConfig, Undelivered};
 pub use health::Health;
 pub use server::{ServerError, Summary, run};

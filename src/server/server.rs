@@ -117,6 +117,7 @@ pub async fn run<S: GameStore>(
         sessions: AtomicU64::new(0),
         refused: AtomicU64::new(0),
     });
+    server.config.undelivered.iter().for_each(events::undelivered);
     events::starting_server();
     events::listening_on(address);
     tracing::info!(%address, "listening");

@@ -40,6 +40,7 @@ mod config;
 mod events;
 mod heroes;
 mod scripts;
+mod servers;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use superhero_event::{message, topic};
-use superhero_server::ServerConfig;
+use superhero_server::{Fate, ServerConfig, Undelivered};
 use superhero_store::memory::Memory;
 use superhero_store::{GameEvent, GameStore};
 use tracing::Level;
@@ -137,6 +137,27 @@ async fn a_game_of_three_is_played_to_its_end_and_told_in_events() {
     assert!(captured::with_message(message::STARTING_SERVER).iter().all(|event| {
         event.field("key").is_none() && event.field("task").is_none() && event.field("queue") == Some(topic::CLIENT)
     }));
+}
+
+#[tokio::test]
+async fn what_earlier_runs_left_is_told_before_anything_else() {
+    let left = [(Fate::Lost, "a1"), (Fate::SentAgain { events: 7 }, "b2")];
+    let undelivered = left.map(|(fate, producer)| Undelivered { producer: producer.to_owned(), fate });
+    let config = ServerConfig { undelivered: undelivered.to_vec(), ..quick() };
+    let server = Running::with(config, Memory::new()).await;
+    let listening = format!("Listening on ws://{}", server.address);
+    within("the listening", async {
+        while captured::with_message(&listening).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let told = captured::with_message(message::UNDELIVERED);
+    let tasks: Vec<_> = told.iter().map(|event| event.field("task").unwrap()).collect();
+    let expected = [r#"{"producer":"a1","fate":"lost"}"#, r#"{"producer":"b2","fate":"sent again","events":7}"#];
+    assert_eq!(tasks, expected);
+    assert!(told.iter().all(|event| event.level == Level::WARN && event.field("queue") == Some(topic::CLIENT)));
+    server.stop().await;
 }
 
 #[tokio::test]
