@@ -17,6 +17,7 @@ mod process;
 mod python;
 mod readme;
 mod services;
+mod spool;
 mod store;
 mod transport;
 mod trials;
@@ -33,8 +34,14 @@ use libtest_mimic::{Arguments, Trial};
 const TEST_DEADLINE: std::time::Duration = std::time::Duration::from_secs(300);
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).is_some_and(|first| first == "chaos") {
-        return chaos::run(std::env::args().skip(2)).unwrap_or_else(|error| {
+    let rest = || std::env::args().skip(2);
+    let other_than_tests = match std::env::args().nth(1).as_deref() {
+        Some("chaos") => Some(chaos::run(rest())),
+        Some(spool::EMIT) => Some(spool::emit(rest())),
+        _ => None,
+    };
+    if let Some(ended) = other_than_tests {
+        return ended.unwrap_or_else(|error| {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         });
@@ -50,6 +57,7 @@ fn main() -> ExitCode {
         kafka::tests(),
         python::tests(),
         readme::tests(),
+        spool::tests(),
         store::tests(),
         transport::tests(),
         trials::tests(),

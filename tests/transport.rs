@@ -53,12 +53,15 @@ impl Emitting {
 
     fn emit(&self, topic: &str, numbers: std::ops::Range<usize>) {
         tracing::dispatcher::with_default(&self.log, || {
-            for number in numbers {
-                let (key, task) = (game(number), number.to_string());
-                tracing::info!(target: superhero_event::TARGET, queue = topic, key, task, "Attack Completed");
-            }
+            numbers.for_each(|number| log(topic, number));
         });
     }
+}
+
+/// The log call of an event that is told from others by its number.
+pub fn log(topic: &str, number: usize) {
+    let (key, task) = (game(number), number.to_string());
+    tracing::info!(target: superhero_event::TARGET, queue = topic, key, task, "Attack Completed");
 }
 
 fn game(number: usize) -> String {
@@ -72,24 +75,28 @@ fn to_kafka(kafka: &Kafka) -> Result<TransportConfig> {
     Ok(TransportConfig::new(Publisher::Kafka(KafkaPublisher::new(cluster)), 1))
 }
 
-async fn cluster(kafka: &Kafka) -> Result<Cluster> {
+pub async fn cluster(kafka: &Kafka) -> Result<Cluster> {
     Ok(Cluster::connect(&KafkaConfig::new(&kafka.bootstrap, "superhero-test")?, Instant::now() + DEADLINE).await?)
 }
 
-async fn topic(kafka: &Kafka, name: &str) -> Result<String> {
+/// A topic of four partitions.
+pub async fn topic(kafka: &Kafka, name: &str) -> Result<String> {
     cluster(kafka).await?.create_missing_topics(&[name.to_owned()], PARTITIONS, 1).await?;
     Ok(name.to_owned())
 }
 
 /// A record as it stands in the topic.
-struct Found {
-    key: String,
-    task: Option<usize>,
-    envelope: serde_json::Value,
-    id: (String, u64),
+pub struct Found {
+    pub key: String,
+    /// The event's number.
+    pub task: Option<usize>,
+    pub envelope: serde_json::Value,
+    /// Its producer and its sequence.
+    pub id: (String, u64),
 }
 
-async fn read(kafka: &Kafka, topic: &str) -> Result<BTreeMap<i32, Vec<Found>>> {
+/// All that a topic holds, by partition.
+pub async fn read(kafka: &Kafka, topic: &str) -> Result<BTreeMap<i32, Vec<Found>>> {
     const FETCH_BYTES: i32 = 8 << 20;
     const FETCH_WAIT_MS: i32 = 500;
     let cluster = cluster(kafka).await?;
