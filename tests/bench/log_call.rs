@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use superhero_kafka::{Cluster, KafkaConfig};
-use superhero_transport::{Guard, KafkaPublisher, Publisher, Transport, TransportConfig};
+use superhero_transport::{Guard, KafkaPublisher, Publisher, SpoolConfig, Transport, TransportConfig};
+use tokio::runtime::Runtime;
 use tracing::Dispatch;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -27,64 +28,73 @@ const THREADS: usize = 4;
 pub struct LogCall {
     /// The transport's layer.
     pub ours: Costs,
+    /// The same with a spool.
+    pub spooled: Costs,
     /// tracing-subscriber's JSON lines into a non-blocking tracing-appender.
     pub appender: Costs,
 }
 
-/// Nanoseconds per call in three situations.
+/// Nanoseconds per call in some situations.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
     /// One thread, one call after the other; CPU time.
     pub burst_ns: f64,
     /// One thread that sleeps 250 µs before each call; wall time of the call, the median.
     pub paced_ns: f64,
+    /// The same, the 99th percentile.
+    pub paced_p99_ns: f64,
     /// Four threads at once; CPU time.
     pub threads_ns: f64,
 }
 
-/// Measures both in turn, against the Kafka at `bootstrap`.
+/// Measures all in turn, against the Kafka at `bootstrap`.
 pub fn run(bootstrap: &str) -> Result<LogCall> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let folder = tempfile::tempdir()?;
+    let spool = SpoolConfig { dir: folder.path().join("spool"), capacity_bytes: 256 * 1024 * 1024 };
+    let ours = transport(&runtime, bootstrap, None)?;
+    let spooled = transport(&runtime, bootstrap, Some(spool))?;
+    let (writer, flush) = tracing_appender::non_blocking(std::fs::File::create(folder.path().join("log"))?);
+    let lines = tracing_subscriber::fmt::layer().json().with_writer(writer);
+    let appender = Dispatch::new(tracing_subscriber::registry().with(lines));
+    // Its worker thread tells nobody how far it is; a burst is written in less than this.
+    let appender = measure(&appender, || std::thread::sleep(Duration::from_millis(300)));
+    drop(flush);
+    Ok(LogCall { ours, spooled, appender })
+}
+
+fn transport(runtime: &Runtime, bootstrap: &str, spool: Option<SpoolConfig>) -> Result<Costs> {
     let config = KafkaConfig::new(bootstrap, "superhero-bench")?;
-    let transport = Transport::new(TransportConfig::new(Publisher::Kafka(KafkaPublisher::new(config.clone())), 1));
-    let ours = Dispatch::new(tracing_subscriber::registry().with(transport.layer()));
+    let publisher = KafkaPublisher { spool, ..KafkaPublisher::new(config.clone()) };
+    let transport = Transport::new(TransportConfig::new(Publisher::Kafka(publisher), 1));
+    let log = Dispatch::new(tracing_subscriber::registry().with(transport.layer()));
     let guard = runtime.block_on(async {
         let cluster = Cluster::connect(&config, tokio::time::Instant::now() + Duration::from_secs(10)).await?;
         cluster.create_missing_topics(&[TOPIC.to_owned()], 4, 1).await?;
         anyhow::Ok(transport.start().await?)
     })?;
-    let folder = tempfile::tempdir()?;
-    let (writer, flush) = tracing_appender::non_blocking(std::fs::File::create(folder.path().join("log"))?);
-    let lines = tracing_subscriber::fmt::layer().json().with_writer(writer);
-    let appender = Dispatch::new(tracing_subscriber::registry().with(lines));
-
-    let ours = measure(&ours, || drained(&guard));
-    // Its worker thread tells nobody how far it is; a burst is written in less than this.
-    let appender = measure(&appender, || std::thread::sleep(Duration::from_millis(300)));
-    drop(flush);
+    let costs = measure(&log, || drained(&guard));
     runtime.block_on(guard.close(Duration::from_secs(10))).context("closing the transport")?;
-    Ok(LogCall { ours, appender })
+    Ok(costs)
 }
 
 fn measure(log: &Dispatch, drained: impl Fn()) -> Costs {
     tracing::dispatcher::with_default(log, || {
-        call();
+        call(TOPIC);
         let bursts = (0..BURSTS).map(|_| {
             drained();
             let before = thread_cpu_ns();
-            (0..BURST_CALLS).for_each(|_| call());
+            (0..BURST_CALLS).for_each(|_| call(TOPIC));
             (thread_cpu_ns() - before) / f64::from(BURST_CALLS)
         });
         let burst_ns = median(bursts.collect());
         drained();
         let clock_ns = median((0..PACED_CALLS).map(|_| timed(|| ())).collect());
-        let paced = (0..PACED_CALLS).map(|_| {
-            std::thread::sleep(PACE);
-            timed(call)
-        });
-        let paced_ns = median(paced.collect()) - clock_ns;
+        let mut paced = paced(TOPIC, PACED_CALLS, PACE);
+        paced.sort_by(f64::total_cmp);
+        let paced_at = |percent: usize| paced[paced.len() * percent / 100] - clock_ns;
         drained();
-        Costs { burst_ns, paced_ns, threads_ns: threads(log) }
+        Costs { burst_ns, paced_ns: paced_at(50), paced_p99_ns: paced_at(99), threads_ns: threads(log) }
     })
 }
 
@@ -94,10 +104,10 @@ fn threads(log: &Dispatch) -> f64 {
     let each = std::thread::scope(|scope| {
         let run = || {
             tracing::dispatcher::with_default(log, || {
-                call();
+                call(TOPIC);
                 start.wait();
                 let before = thread_cpu_ns();
-                (0..calls).for_each(|_| call());
+                (0..calls).for_each(|_| call(TOPIC));
                 (thread_cpu_ns() - before) / f64::from(calls)
             })
         };
@@ -107,8 +117,18 @@ fn threads(log: &Dispatch) -> f64 {
     median(each)
 }
 
-fn call() {
-    tracing::info!(target: superhero_event::TARGET, queue = TOPIC, key = KEY, task = TASK, "Attack Completed");
+/// The nanoseconds of calls with a pause before each, in the log that is the thread's own.
+pub fn paced(topic: &str, calls: usize, pace: Duration) -> Vec<f64> {
+    let each = (0..calls).map(|_| {
+        std::thread::sleep(pace);
+        timed(|| call(topic))
+    });
+    each.collect()
+}
+
+/// A log call like that of an attack.
+pub fn call(topic: &str) {
+    tracing::info!(target: superhero_event::TARGET, queue = topic, key = KEY, task = TASK, "Attack Completed");
 }
 
 fn timed(what: impl FnOnce()) -> f64 {
