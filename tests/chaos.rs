@@ -3,8 +3,9 @@
 //! `just chaos`, `just chaos seed=7 minutes=3`, `just chaos faults=kill-worker,zombie minutes=1`; `just chaos help` tells the rest.
 //!
 //! Three brokers (replication 3, two in sync) behind proxies, a Redis that keeps its data, two servers, four workers, bots in two
-//! processes: all of them real, the first two started by `tests/services/up`. What a killed server had queued is lost, as documented; all
-//! that came to a topic, and all that a server says it has delivered, must stand in the files. Faults of different kinds overlap;
+//! processes: all of them real, the first two started by `tests/services/up`. The servers share a spool, so that what a killed one had
+//! accepted comes too, and the spool is empty at the end; all that came to a topic, and all that a server says it has delivered, must
+//! stand in the files. Faults of different kinds overlap;
 //! [`plan`] says which, when and for how long. At the end everything is healed and stopped in the order of flow, and the [`verdict`]
 //! reads topics and files. The exit code is 1 if anything is wrong; then the folder with data and logs stays.
 

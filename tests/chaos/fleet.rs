@@ -49,6 +49,8 @@ pub struct Recipe {
     pub redis_port: String,
     pub topics: String,
     pub folders: Vec<PathBuf>,
+    /// Of all servers together.
+    pub spool: PathBuf,
     /// Of all processes, in the order of their starts.
     pub logs: PathBuf,
     pub ports: Vec<u16>,
@@ -67,6 +69,7 @@ impl Recipe {
         let logs = settings.work.join("logs");
         std::fs::create_dir_all(&logs)?;
         Ok(Self {
+            spool: settings.work.join("spool"),
             logs,
             bootstrap: bootstrap.to_owned(),
             redis_port: redis_port.to_owned(),
@@ -95,6 +98,7 @@ impl Recipe {
                     .env("TURN_DEADLINE", "10")
                     // Small, so that the game is held back soon.
                     .env("QUEUE_BYTES", (16 << 20).to_string())
+                    .env("LOGGER_SPOOL_DIR", &self.spool)
                     .env("KAFKA_COMPRESSION", if number == 0 { "none" } else { "snappy" })
                     .env("DRAIN_DEADLINE", "4");
                 command
@@ -143,7 +147,7 @@ pub struct Fleet {
     /// Processes that were asked to stop, and those of them that said what they could not do in time.
     pub stops: u64,
     pub told: u64,
-    /// What servers say they have delivered, by producer.
+    /// What servers say they have delivered, by producer: the one that emitted it, or one that started later.
     pub delivered: BTreeMap<String, u64>,
 }
 
@@ -184,7 +188,8 @@ impl Fleet {
     pub async fn kill(&mut self, role: Role) -> Result<()> {
         let process = self.take(role)?;
         process.signal(Signal::KILL)?;
-        process.wait().await?;
+        let Ended { output, .. } = process.wait().await?;
+        self.delivered.extend(delivered(&output)?);
         self.kills += 1;
         Ok(())
     }
@@ -221,13 +226,9 @@ impl Fleet {
     pub async fn has_left(&mut self, role: Role) -> Result<()> {
         let place = self.leaving.iter().position(|(leaving, _)| *leaving == role);
         let (_, leaving) = self.leaving.remove(place.with_context(|| format!("{role} was not asked to stop"))?);
-        match leaving.await?? {
-            Farewell::Done => {}
-            Farewell::Delivered { producer, events } => {
-                self.delivered.insert(producer, events);
-            }
-            Farewell::Told => self.told += 1,
-        }
+        let Farewell { delivered, told } = leaving.await??;
+        self.delivered.extend(delivered);
+        self.told += u64::from(told);
         self.stops += 1;
         Ok(())
     }
@@ -272,13 +273,10 @@ impl Fleet {
 
 /// How a role has ended that was asked to.
 #[derive(Debug)]
-enum Farewell {
-    /// All is done that it had begun.
-    Done,
-    /// The same of a server: so many events of a producer are delivered.
-    Delivered { producer: String, events: u64 },
+struct Farewell {
+    delivered: BTreeMap<String, u64>,
     /// It has said what it could not do in time.
-    Told,
+    told: bool,
 }
 
 async fn leave(role: Role, process: Process) -> Result<Farewell> {
@@ -287,23 +285,30 @@ async fn leave(role: Role, process: Process) -> Result<Farewell> {
     let Ended { status, output } = process.wait().await?;
     let took = asked.elapsed();
     let last = || format!("{role} ended with {status} after {took:?}; it printed at last:\n{}", tail(&output));
-    let told = match role {
+    let late = match role {
         Role::Server(_) => Some(" events were not delivered within "),
         Role::Worker(_) => Some(" partitions were not given up within "),
         Role::Bots(_) => None,
     };
     ensure!(!matches!(role, Role::Server(_)) || took < STOP_BUDGET + STOP_SLACK, "too late: {}", last());
-    if !status.success() {
-        ensure!(told.is_some_and(|told| output.contains(told)), "{}", last());
-        return Ok(Farewell::Told);
-    }
-    let Role::Server(_) = role else { return Ok(Farewell::Done) };
-    let line = output.lines().find(|line| line.contains("the events are delivered")).with_context(last)?;
-    let word = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)).with_context(last);
-    let producer = word("producer=")?.trim_matches('"').to_owned();
-    let (emitted, acknowledged): (u64, u64) = (word("emitted=")?.parse()?, word("acknowledged=")?.parse()?);
-    ensure!(emitted == acknowledged, "{}", last());
-    Ok(Farewell::Delivered { producer, events: acknowledged })
+    let told = !status.success();
+    ensure!(!told || late.is_some_and(|late| output.contains(late)), "{}", last());
+    Ok(Farewell { delivered: delivered(&output)?, told })
+}
+
+/// What a server says it has delivered, its own events and those that another had left, by producer.
+fn delivered(output: &str) -> Result<BTreeMap<String, u64>> {
+    const OWN: &str = "the events are delivered";
+    const LEFT: &str = "the events of an earlier start are delivered";
+    let lines = output.lines().filter(|line| line.contains(OWN) || line.contains(LEFT));
+    let all = lines.map(|line| {
+        let word =
+            |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)).context(line.to_owned());
+        let emitted: u64 = word("emitted=")?.parse()?;
+        ensure!(line.contains(LEFT) || word("acknowledged=")?.parse() == Ok(emitted), "{line}");
+        Ok((word("producer=")?.trim_matches('"').to_owned(), emitted))
+    });
+    all.collect()
 }
 
 fn tail(text: &str) -> String {

@@ -199,6 +199,8 @@ impl<'a> Run<'a> {
             self.fleet.has_left(Role::Server(number)).await?;
         }
         ensure!(self.fleet.told == told, "a server could not deliver everything, though the cluster is whole");
+        let left = std::fs::read_dir(&self.fleet.recipe.spool)?.collect::<std::io::Result<Vec<_>>>()?;
+        ensure!(left.iter().all(|file| file.file_name() == "lock"), "the spool is not empty: {left:?}");
         let cluster = Cluster::connect(&self.services.kafka, Instant::now() + START_DEADLINE).await?;
         let mut lag = LagMeter::new(cluster, superhero_worker::DEFAULT_GROUP, TOPICS);
         let began = Instant::now();

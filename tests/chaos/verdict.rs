@@ -30,7 +30,8 @@ pub struct Verdict {
     standstills: u64,
     stops: u64,
     told: u64,
-    delivered: u64,
+    /// Producers that all is known of, and their events.
+    delivered: (usize, u64),
     lost_answers: u64,
     foreign: (u64, u64),
     verification: Verification,
@@ -61,7 +62,7 @@ impl Verdict {
             standstills: fleet.standstills,
             stops: fleet.stops,
             told: fleet.told,
-            delivered: fleet.delivered.values().sum(),
+            delivered: (fleet.delivered.len(), fleet.delivered.values().sum()),
             lost_answers: services.rules.lost(),
             foreign: others.counts.get(),
             verification,
@@ -125,7 +126,8 @@ impl fmt::Display for Verdict {
             "processes     {} killed, {} stood still, {} asked to stop ({} said what they could not do in time)",
             self.kills, self.standstills, self.stops, self.told
         )?;
-        writeln!(f, "delivered     {} events of servers that stopped in good order", self.delivered)?;
+        let (producers, events) = self.delivered;
+        writeln!(f, "delivered     {events} events of {producers} starts of servers, as the servers say")?;
         writeln!(f, "answers lost  {} after their request was carried out", self.lost_answers)?;
         writeln!(f, "of others     {} records taken, {} refused or unknown", self.foreign.0, self.foreign.1)?;
         for Testimony { name, rss_kib, descriptors, peak_kib, peak_descriptors } in &self.testimonies {
