@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::process::{Process, binary};
 use crate::real;
-use crate::services::Redis;
+use crate::services::{Kafka, Redis};
 
 /// Games with a stranger.
 pub fn tests() -> Vec<Trial> {
@@ -21,6 +21,14 @@ pub async fn interpreter() -> Result<String> {
     let made = Command::new(folder().join("venv")).output().await?;
     ensure!(made.status.success(), "tests/python/venv: {}", String::from_utf8_lossy(&made.stderr));
     Ok(String::from_utf8(made.stdout)?.trim().to_owned())
+}
+
+/// `kafka_client.py`, which tells its use in its head.
+pub async fn kafka_client(library: &str, action: &str, kafka: &Kafka, topic: &str) -> Result<Command> {
+    let mut command = Command::new(interpreter().await?);
+    command.arg(folder().join("kafka_client.py"));
+    command.args([library, action, "--bootstrap", &kafka.bootstrap, "--topic", topic]);
+    Ok(command)
 }
 
 fn folder() -> PathBuf {

@@ -3,6 +3,7 @@
 //! Every case has a topic, a group and a folder of its own, so that the cases may run at the same time on one cluster;
 //! those of the game tables need the simulator's own topic and therefore a cluster of their own.
 
+mod batches;
 mod faults;
 mod files;
 mod group;
@@ -45,14 +46,16 @@ pub fn tests() -> Vec<Trial> {
         verified::files_agree_with_their_topic_whatever_is_in_it,
         verified::what_differs_from_the_topic_is_told_with_its_offset,
     ];
-    // A batch of Kafka's own producer.
-    let java = cases![Kafka::shared: faults::a_batch_that_cannot_be_decoded_holds_up_its_partition_only]
+    // Other people's producers.
+    let others = cases![Kafka::shared: batches::those_that_rskafka_cannot_read_become_rows]
         .into_iter()
         .map(|case| case.with_ignored_flag(!are_real()));
     // The log of a worker as a process, which needs a Redis.
     let redis = cases![Kafka::shared: group::a_host_that_stays_away_leaves_its_own_sealed_segments_and_they_are_named]
         .into_iter()
         .map(|case| case.with_ignored_flag(!are_real()));
+    // It stores what Apache Kafka refuses.
+    let embedded = cases![embedded: batches::one_that_nobody_can_read_is_a_dead_letter];
     let own = cases![
         start:
         faults::a_broker_that_stands_still_costs_no_record_and_doubles_none,
@@ -60,7 +63,11 @@ pub fn tests() -> Vec<Trial> {
         tables::a_store_that_does_not_answer_holds_the_partition_up,
         tables::a_panic_of_one_partition_is_survived_by_all,
     ];
-    shared.into_iter().chain(java).chain(redis).chain(own).collect()
+    shared.into_iter().chain(others).chain(redis).chain(embedded).chain(own).collect()
+}
+
+fn embedded() -> Result<Arc<Kafka>> {
+    Kafka::embedded().map(Arc::new)
 }
 
 fn start() -> Result<Arc<Kafka>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rskafka::BackoffConfig;
+use rskafka::client::error::{Error, ProtocolError, RequestError};
 use rskafka::client::partition::{OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use tokio::sync::Mutex;
@@ -84,6 +85,26 @@ pub async fn within<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(ClientError::Rskafka { what: what.into(), source: Box::new(source) }),
         Err(_) => Err(ClientError::Timeout { what: what.into(), limit_ms: limit.as_millis() }),
+    }
+}
+
+impl ClientError {
+    /// The broker has no record at the offset that was asked for.
+    pub fn is_out_of_range(&self) -> bool {
+        let Self::Rskafka { source, .. } = self else { return false };
+        matches!(**source, Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. })
+    }
+
+    /// An answer came whole, and rskafka cannot read it: see [`fetch`](crate::fetch).
+    pub fn is_undecodable(&self) -> bool {
+        let Self::Rskafka { source, .. } = self else { return false };
+        matches!(
+            **source,
+            Error::InvalidResponse(_)
+                | Error::Request(
+                    RequestError::ReadError(_) | RequestError::ReadVersionedError(_) | RequestError::TooMuchData { .. }
+                )
+        )
     }
 }
 

@@ -6,8 +6,8 @@
 //!   └────── group (membership, commits) ◀──────┘
 //! ```
 //!
-//! Produce and fetch go through rskafka's `PartitionClient`; what rskafka lacks (cluster and topic ids, group membership,
-//! offset commits) goes over connections of our own, [`wire::Connection`], with the codecs of kafka-protocol.
+//! Fetches go through rskafka's `PartitionClient`; what rskafka lacks (cluster and topic ids, group membership, offset commits,
+//! [batches](fetch) that it cannot read) goes over connections of our own, [`wire::Connection`], with the codecs of kafka-protocol.
 //!
 //! rskafka has no request timeouts: a call on anything that [`Cluster`] hands out goes through [`within`].
 
@@ -19,6 +19,7 @@ mod metadata;
 mod partitioner;
 mod topic;
 
+pub mod fetch;
 pub mod group;
 pub mod readiness;
 pub mod wire;

@@ -278,6 +278,7 @@ fn decode<R: Request>(version: i16, correlation_id: i32, mut answer: Bytes) -> R
 fn api_name(key: i16) -> &'static str {
     match ApiKey::try_from(key) {
         Ok(ApiKey::Produce) => "Produce",
+        Ok(ApiKey::Fetch) => "Fetch",
         Ok(ApiKey::Metadata) => "Metadata",
         Ok(ApiKey::CreateTopics) => "CreateTopics",
         Ok(ApiKey::ApiVersions) => "ApiVersions",

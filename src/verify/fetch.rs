@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rskafka::client::error::{Error as KafkaError, ProtocolError};
 use rskafka::client::partition::{OffsetAt, PartitionClient};
+use superhero_kafka::fetch::{BatchFetcher, Batches, FetchError};
 use superhero_kafka::{ClientError, Cluster, TopicPartition, within};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -13,10 +13,8 @@ use crate::log::{Fetched, Record};
 
 /// Bytes asked for at a time; a larger batch comes all the same.
 const FETCH_BYTES: i32 = 1 << 20;
-/// As many where a fetch brought nothing though the log goes on, to be over many emptied batches at once.
-const LARGEST_FETCH_BYTES: i32 = 8 << 20;
 /// How long a broker may hold a fetch back: records below the end are there, so there is nothing to wait for.
-const MAX_WAIT_MS: i32 = 500;
+const MAX_WAIT_MS: u64 = 500;
 /// A leader election takes some seconds; each attempt may take the cluster's request timeout besides.
 const ATTEMPTS: u32 = 8;
 /// Between attempts.
@@ -27,11 +25,14 @@ pub(crate) struct Fetcher<'a> {
     cluster: &'a Cluster,
     source: TopicPartition,
     client: Option<PartitionClient>,
+    batches: BatchFetcher,
+    /// rskafka cannot read what comes next, or finds nothing there.
+    as_batches: bool,
 }
 
 impl<'a> Fetcher<'a> {
     pub(crate) fn new(cluster: &'a Cluster, source: TopicPartition) -> Self {
-        Self { cluster, source, client: None }
+        Self { cluster, batches: BatchFetcher::new(source.clone()), source, client: None, as_batches: false }
     }
 
     /// The first offset that the topic holds, and the one after its last.
@@ -61,59 +62,63 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// Fetches from `position`, and moves it behind what came, or over an offset that has no record any more.
+    /// Fetches from `position`, and moves it behind what came.
     ///
     /// A broker always sends at least one whole batch of those that begin at the position or hold it
-    /// ([KIP-74](https://cwiki.apache.org/confluence/x/cgFJAw)). So when nothing comes below the end, the position was compacted
-    /// away, or is that of a transaction's marker.
+    /// ([KIP-74](https://cwiki.apache.org/confluence/x/cgFJAw)). So when nothing comes below the end, the batch has no record that
+    /// can be read, and is read as a batch.
     async fn step(&mut self, position: &mut i64) -> Result<Fetched, VerifyError> {
-        let mut max_bytes = FETCH_BYTES;
+        let mut failed = 0;
         loop {
-            match self.fetch(*position, max_bytes).await {
-                Ok((records, end)) => match records.last() {
-                    Some(last) => {
-                        *position = last.offset + 1;
-                        return Ok(Fetched { records, earliest: None });
-                    }
-                    // The log was cut off at its end, and there will be no more.
-                    None if end <= *position => {
-                        *position = i64::MAX;
-                        return Ok(Fetched::default());
-                    }
-                    None if max_bytes == FETCH_BYTES => max_bytes = LARGEST_FETCH_BYTES,
-                    None => {
-                        *position += 1;
-                        return Ok(Fetched::default());
-                    }
-                },
-                Err(VerifyError::Kafka(error)) if is_out_of_range(&error) => {
+            let fetched = if self.as_batches {
+                self.fetch_batches(position).await.map(Some)
+            } else {
+                self.fetch(position).await.map_err(FetchError::Cluster)
+            };
+            match fetched {
+                Ok(Some(records)) => return Ok(Fetched { records, earliest: None }),
+                Ok(None) => {}
+                Err(FetchError::Cluster(error)) if error.is_out_of_range() => {
                     let earliest = self.offset(OffsetAt::Earliest).await?;
                     // Beyond its end, if it was cut off there.
                     let moved = earliest > *position;
                     *position = if moved { earliest } else { i64::MAX };
                     return Ok(Fetched { records: Vec::new(), earliest: moved.then_some(earliest) });
                 }
-                Err(error) => return Err(error),
+                Err(FetchError::Cluster(error)) if error.is_undecodable() => self.as_batches = true,
+                Err(error) => self.pause_or_give_up(&mut failed, error).await?,
             }
         }
     }
 
-    /// Records, and where the log ends now.
-    async fn fetch(&mut self, position: i64, max_bytes: i32) -> Result<(Vec<Record>, i64), VerifyError> {
-        let limit = self.cluster.config().request_timeout + Duration::from_millis(MAX_WAIT_MS.unsigned_abs().into());
-        let mut failed = 0;
-        loop {
-            let what = format!("fetch {} from offset {position}", self.source);
-            let fetching = async {
-                let client = self.client().await?;
-                let answer = within(limit, what, client.fetch_records(position, 1..max_bytes, MAX_WAIT_MS)).await;
-                self.note(client, answer)
-            };
-            match fetching.await {
-                Ok((records, end)) => return Ok((records.into_iter().map(Record::from).collect(), end)),
-                Err(error) => self.pause_or_give_up(&mut failed, error).await?,
+    /// Records; none if they are to be asked for as batches.
+    async fn fetch(&mut self, position: &mut i64) -> Result<Option<Vec<Record>>, ClientError> {
+        let limit = self.cluster.config().request_timeout + Duration::from_millis(MAX_WAIT_MS);
+        let what = format!("fetch {} from offset {position}", self.source);
+        let client = self.client().await?;
+        let fetching = client.fetch_records(*position, 1..FETCH_BYTES, MAX_WAIT_MS as i32);
+        let answer = within(limit, what, fetching).await;
+        let (records, end) = self.note(client, answer)?;
+        match records.last() {
+            Some(last) => *position = last.offset + 1,
+            // The log was cut off at its end, and there will be no more.
+            None if end <= *position => *position = i64::MAX,
+            None => {
+                self.as_batches = true;
+                return Ok(None);
             }
         }
+        Ok(Some(records.into_iter().map(Record::from).collect()))
+    }
+
+    /// The same, read by ourselves.
+    async fn fetch_batches(&mut self, position: &mut i64) -> Result<Vec<Record>, FetchError> {
+        let wait = Duration::from_millis(MAX_WAIT_MS);
+        let fetched = self.batches.fetch(self.cluster, *position, FETCH_BYTES, wait).await;
+        self.as_batches = matches!(&fetched, Ok(Batches { is_plain: false, .. }) | Err(FetchError::Corrupt { .. }));
+        let Batches { records, next, .. } = fetched?;
+        *position = if next > *position { next } else { i64::MAX };
+        Ok(records.into_iter().map(Record::from).collect())
     }
 
     async fn offset(&mut self, at: OffsetAt) -> Result<i64, VerifyError> {
@@ -128,7 +133,7 @@ impl<'a> Fetcher<'a> {
             };
             match asking.await {
                 Ok(offset) => return Ok(offset),
-                Err(error) => self.pause_or_give_up(&mut failed, error).await?,
+                Err(error) => self.pause_or_give_up(&mut failed, error.into()).await?,
             }
         }
     }
@@ -147,7 +152,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Pauses before another attempt, unless there were too many, or another cannot mend it.
-    async fn pause_or_give_up(&self, failed: &mut u32, error: ClientError) -> Result<(), VerifyError> {
+    async fn pause_or_give_up(&self, failed: &mut u32, error: FetchError) -> Result<(), VerifyError> {
         *failed += 1;
         if *failed == ATTEMPTS || is_final(&error) {
             return Err(error.into());
@@ -158,11 +163,7 @@ impl<'a> Fetcher<'a> {
     }
 }
 
-fn is_final(error: &ClientError) -> bool {
-    is_out_of_range(error) || matches!(error, ClientError::UnknownTopic { .. } | ClientError::UnknownPartition { .. })
-}
-
-fn is_out_of_range(error: &ClientError) -> bool {
-    let ClientError::Rskafka { source, .. } = error else { return false };
-    matches!(**source, KafkaError::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. })
+fn is_final(error: &FetchError) -> bool {
+    let FetchError::Cluster(error) = error else { return false };
+    error.is_out_of_range() || matches!(error, ClientError::UnknownTopic { .. } | ClientError::UnknownPartition { .. })
 }

@@ -45,6 +45,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use superhero_kafka::fetch::FetchError;
 use superhero_kafka::{ClientError, KafkaConfig};
 use superhero_sink::PartitionId;
 use tokio::task::JoinSet;
@@ -154,6 +155,9 @@ pub enum VerifyError {
     /// Kafka cannot be asked.
     #[error(transparent)]
     Kafka(#[from] ClientError),
+    /// Nor do its records come.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// The check was stopped before its end.
     #[error("stopped before the check was done")]
     Stopped,

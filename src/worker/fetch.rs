@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use rskafka::client::error::{Error as KafkaError, ProtocolError, RequestError};
 use rskafka::client::partition::{OffsetAt, PartitionClient};
 use rskafka::record::RecordAndOffset;
+use superhero_kafka::fetch::{BatchFetcher, Batches, FetchError, Undecodable};
 use superhero_kafka::{ClientError, Cluster, TopicPartition, within};
 use tracing::{error, info, warn};
 
@@ -48,6 +48,8 @@ impl Default for FetchConfig {
 pub(crate) struct Fetched {
     /// What was read, in the order of offsets; may be empty where the log has holes.
     pub(crate) records: Vec<RecordAndOffset>,
+    /// Which of them are batches that cannot be read.
+    pub(crate) undecodable: Vec<Undecodable>,
     /// Every offset below this one has been dealt with.
     pub(crate) next: i64,
     /// Offsets before the first of `records` that the broker does not hold any more, though nobody has read them.
@@ -98,26 +100,6 @@ impl FetchAhead {
     }
 }
 
-/// What an answer to a fetch means for the position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Records came; go on behind the last.
-    Records { next: i64 },
-    /// The end of the log, for now.
-    End,
-    /// The log goes on, and yet nothing came.
-    Hole,
-}
-
-/// `last` is the offset of the last record of the answer.
-fn step(position: i64, last: Option<i64>, high_watermark: i64) -> Step {
-    match last {
-        Some(last) => Step::Records { next: last + 1 },
-        None if high_watermark > position => Step::Hole,
-        None => Step::End,
-    }
-}
-
 /// Where reading can go on when the broker has no record at `position`.
 #[derive(Debug, PartialEq, Eq)]
 enum Elsewhere {
@@ -148,13 +130,13 @@ pub(crate) struct Fetcher {
     /// None until the earliest record has been looked for.
     position: Option<i64>,
     client: Option<PartitionClient>,
+    batches: BatchFetcher,
+    /// rskafka cannot read what is at the position, or finds nothing there although the log goes on.
+    as_batches: bool,
     backoff: Backoff,
     /// An end of the log before the position, seen when the log had been cut off.
     cut_off_at: Option<i64>,
 }
-
-/// A fetch that brought nothing where the log goes on is repeated so large, to be over many emptied batches at once.
-const LARGEST_FETCH_BYTES: i32 = 8 << 20;
 
 impl Fetcher {
     /// Starts at `position`; none is the earliest record that there is.
@@ -164,7 +146,17 @@ impl Fetcher {
         config: FetchConfig,
         position: Option<i64>,
     ) -> Self {
-        Self { cluster, source, config, position, client: None, backoff: Backoff::default(), cut_off_at: None }
+        Self {
+            batches: BatchFetcher::new(source.clone()),
+            cluster,
+            source,
+            config,
+            position,
+            client: None,
+            as_batches: false,
+            backoff: Backoff::default(),
+            cut_off_at: None,
+        }
     }
 
     /// The next step, however long it takes: trouble with this partition is told in the log and tried again, so that no
@@ -185,7 +177,7 @@ impl Fetcher {
                     self.backoff.reset();
                     return Fetched { next: earliest, ..Fetched::default() };
                 }
-                Err(error) => self.explain(0, error).await,
+                Err(error) => self.explain(0, error.into()).await,
             }
         }
     }
@@ -193,60 +185,72 @@ impl Fetcher {
     async fn read_from(&mut self, mut position: i64) -> Fetched {
         let mut gone = None;
         loop {
-            match self.fetch(position, self.config.max_bytes).await {
+            if self.as_batches {
+                if let Some(fetched) = self.read_batches(position).await {
+                    return Fetched { gone, ..fetched };
+                }
+                continue;
+            }
+            match self.fetch(position).await {
                 Ok((records, high_watermark)) => {
                     gone = gone.or(self.cut_off_at.take().map(|end| end..position));
-                    match step(position, records.last().map(|record| record.offset), high_watermark) {
-                        Step::Records { next } => return Fetched { records, next, gone },
-                        Step::Hole => return Fetched { gone, ..self.step_over(position).await },
-                        Step::End if gone.is_some() => return Fetched { next: position, gone, ..Fetched::default() },
-                        Step::End => {}
+                    match records.last() {
+                        Some(last) => {
+                            return Fetched { next: last.offset + 1, records, gone, ..Fetched::default() };
+                        }
+                        None if gone.is_some() => return Fetched { next: position, gone, ..Fetched::default() },
+                        None => self.as_batches = high_watermark > position,
                     }
                 }
-                Err(error) if is_out_of_range(&error) => {
+                Err(error) if error.is_out_of_range() => {
                     if let Some(range) = self.out_of_range(position).await {
                         position = range.end;
                         gone = Some(range);
                     }
                 }
-                Err(error) => self.explain(position, error).await,
+                Err(error) if error.is_undecodable() => self.as_batches = true,
+                Err(error) => self.explain(position, error.into()).await,
             }
         }
     }
 
+    /// Reads what rskafka cannot, and goes on with it once it can again; `None` if that may be now.
+    ///
     /// A broker always sends at least one whole batch of those that begin at the position or hold it
-    /// ([KIP-74](https://cwiki.apache.org/confluence/x/cgFJAw)), and rskafka leaves out those of its records that stand
-    /// before the position. So when the log goes on and nothing is left, the position was compacted away. The offset after
-    /// it is asked for next: a fetch there cannot pass over a record, however long the hole is.
-    async fn step_over(&mut self, first: i64) -> Fetched {
-        let mut position = first;
-        loop {
-            match self.fetch(position, LARGEST_FETCH_BYTES).await {
-                Ok((records, high_watermark)) => {
-                    let next = match step(position, records.last().map(|record| record.offset), high_watermark) {
-                        Step::Hole => {
-                            position += 1;
-                            continue;
-                        }
-                        Step::Records { next } => next,
-                        Step::End => position,
-                    };
-                    let to = records.first().map_or(next, |record| record.offset);
-                    info!(partition = %self.source, from = first, to, "stepped over offsets that have no records any more");
-                    return Fetched { records, next, gone: None };
+    /// ([KIP-74](https://cwiki.apache.org/confluence/x/cgFJAw)), emptied ones included, so this gets on where the log does.
+    async fn read_batches(&mut self, position: i64) -> Option<Fetched> {
+        let Self { cluster, config, batches, .. } = self;
+        match batches.fetch(cluster, position, config.max_bytes, config.max_wait).await {
+            Ok(Batches { records, undecodable, next, is_plain, .. }) => {
+                self.backoff.reset();
+                self.as_batches = !is_plain && next > position;
+                if next == position {
+                    return None;
                 }
-                // It is met again at this position, by the next fetch.
-                Err(error) if is_out_of_range(&error) => return Fetched { next: position, ..Fetched::default() },
-                Err(error) => self.explain(position, error).await,
+                let first = records.first().map_or(next, |record| record.offset);
+                if first > position {
+                    info!(
+                        partition = %self.source, from = position, to = first,
+                        "stepped over offsets that have no records, or none any more"
+                    );
+                }
+                Some(Fetched { records, undecodable, next, gone: None })
+            }
+            Err(error) => {
+                // Where the position is out of range, rskafka is told so as well, and leads on.
+                self.as_batches = matches!(error, FetchError::Corrupt { .. });
+                self.explain(position, error).await;
+                None
             }
         }
     }
 
-    async fn fetch(&mut self, position: i64, max_bytes: i32) -> Result<(Vec<RecordAndOffset>, i64), ClientError> {
+    async fn fetch(&mut self, position: i64) -> Result<(Vec<RecordAndOffset>, i64), ClientError> {
         let wait_ms = i32::try_from(self.config.max_wait.as_millis()).unwrap_or(i32::MAX);
         let limit = self.cluster.config().request_timeout + self.config.max_wait;
         let what = format!("fetch {} from offset {position}", self.source);
-        let answer = within(limit, what, self.client().await?.fetch_records(position, 1..max_bytes, wait_ms)).await;
+        let bytes = 1..self.config.max_bytes;
+        let answer = within(limit, what, self.client().await?.fetch_records(position, bytes, wait_ms)).await;
         self.note(answer)
     }
 
@@ -300,25 +304,16 @@ impl Fetcher {
                 );
                 self.pause().await;
             }
-            Err(error) => self.explain(position, error).await,
+            Err(error) => self.explain(position, FetchError::Cluster(error)).await,
         }
         None
     }
 
     /// Says what is wrong, and pauses.
-    async fn explain(&mut self, offset: i64, error: ClientError) {
-        let partition = &self.source;
-        if is_undecodable(&error) {
-            error!(
-                %partition, offset, %error,
-                "a batch at this offset or after it cannot be decoded (compressed with lz4 or zstd, or of a transaction?); \
-                 the partition waits, and the others go on"
-            );
-        } else {
-            warn!(%partition, offset, %error, "fetching failed; trying again");
-            // A new connection also looks for the partition's leader anew.
-            self.client = None;
-        }
+    async fn explain(&mut self, offset: i64, error: FetchError) {
+        warn!(partition = %self.source, offset, %error, "fetching failed; trying again");
+        // A new connection also looks for the partition's leader anew.
+        self.client = None;
         self.pause().await;
     }
 
@@ -327,40 +322,9 @@ impl Fetcher {
     }
 }
 
-fn is_out_of_range(error: &ClientError) -> bool {
-    let ClientError::Rskafka { source, .. } = error else { return false };
-    matches!(**source, KafkaError::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. })
-}
-
-/// The answer came whole and still could not be read.
-fn is_undecodable(error: &ClientError) -> bool {
-    let ClientError::Rskafka { source, .. } = error else { return false };
-    matches!(
-        **source,
-        KafkaError::InvalidResponse(_)
-            | KafkaError::Request(
-                RequestError::ReadError(_) | RequestError::ReadVersionedError(_) | RequestError::TooMuchData { .. }
-            )
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_answer_moves_the_position_only_behind_what_it_holds() {
-        for (position, last, high_watermark, expected) in [
-            (5, Some(9), 20, Step::Records { next: 10 }),
-            (5, Some(9), 10, Step::Records { next: 10 }),
-            (5, None, 5, Step::End),
-            // A follower that became leader may know of less than was read; what is not there comes back.
-            (5, None, 4, Step::End),
-            (5, None, 6, Step::Hole),
-        ] {
-            assert_eq!(step(position, last, high_watermark), expected, "{position} {last:?} {high_watermark}");
-        }
-    }
 
     #[test]
     fn offsets_that_are_gone_are_told_exactly() {

@@ -8,7 +8,7 @@
 //!
 //! [`run`] is the whole of it. One loop owns the membership and all partitions; each partition has a task per generation
 //! of the group, which does what its sink says ([`superhero_sink`] keeps the protocol of sealing and publishing). What goes wrong
-//! with one partition (a batch that cannot be decoded, a full disk, a panic) holds up that partition only, and is told.
+//! with one partition (a batch that does not come, a full disk, a panic) holds up that partition only, and is told.
 //!
 //! Every record gets a row in the raw archive. Records that are no events, or whose game's state is gone, are kept among
 //! the dead letters as well, with the reason. The host's `Cleaning Game Records` makes the rows of `GAME_META` and `GAME_PODIUM`.

@@ -1,5 +1,6 @@
 //! Records into rows: each record with all its rows goes to the sink in one call.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use rskafka::record::RecordAndOffset;
@@ -7,6 +8,7 @@ use superhero_event::header;
 use superhero_event::table::Origin;
 use superhero_game::GameToken;
 use superhero_kafka::TopicPartition;
+use superhero_kafka::fetch::Undecodable;
 use superhero_sink::{PartitionSink, Room, SinkError, Table, Verdict as Seen};
 use superhero_store::GameStore;
 use tokio::sync::watch;
@@ -16,7 +18,7 @@ use crate::fetch::Fetched;
 use crate::games::LastGame;
 use crate::handler::{self, Request, Verdict};
 use crate::partition::Phase;
-use crate::row::{Producers, Row, RowWriter};
+use crate::row::{Producers, Row, RowWriter, Value};
 use crate::summary::Summary;
 
 /// Why appending stopped before the end of what was fetched.
@@ -33,6 +35,8 @@ pub(crate) enum Stop {
 #[derive(Default)]
 pub(crate) struct Batch {
     records: std::vec::IntoIter<RecordAndOffset>,
+    /// Of those records, in their order.
+    undecodable: VecDeque<Undecodable>,
     next: i64,
 }
 
@@ -70,9 +74,9 @@ impl Writer {
 
     /// Takes what was fetched; what was taken before must have been appended.
     pub(crate) fn take(&mut self, fetched: Fetched) {
-        let Fetched { records, next, gone } = fetched;
+        let Fetched { records, undecodable, next, gone } = fetched;
         self.tally.lost += gone.map_or(0, |gone| gone.end.abs_diff(gone.start));
-        self.batch = Batch { records: records.into_iter(), next };
+        self.batch = Batch { records: records.into_iter(), undecodable: undecodable.into(), next };
     }
 
     /// Forgets what was fetched, and what was appended since the segment began.
@@ -101,7 +105,13 @@ impl Writer {
         let mut told = Told::default();
         let mut outcome = Ok(());
         for record in batch.records.by_ref() {
-            let (value, request) = handler::read(self.makes_tables, record.record.value.as_deref());
+            let (mut value, mut request) = handler::read(self.makes_tables, record.record.value.as_deref());
+            if let Some(Undecodable { reason, .. }) =
+                batch.undecodable.pop_front_if(|batch| batch.offset == record.offset)
+            {
+                value = record.record.value.as_deref().map_or(Value::Absent, Value::Bytes);
+                request = Request::DeadLetter(reason);
+            }
             let verdict = match request {
                 Request::Archive => Verdict::NotTheHost,
                 Request::DeadLetter(reason) => Verdict::DeadLetter(reason),

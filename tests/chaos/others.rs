@@ -1,6 +1,7 @@
 //! A topic that is not the simulator's: what other producers put there, how it grows, and what retention takes from it.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 use chrono::Utc;
 use rskafka::client::partition::{Compression, OffsetAt};
 use rskafka::record::Record;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
 use super::cluster::Services;
 
@@ -21,6 +24,8 @@ const MAX_PARTITIONS: usize = 8;
 const LARGE_BYTES: usize = 1_000_000;
 /// Records of a partition that retention takes, but for the last few.
 const SHORT_LIVED: u64 = 200;
+/// Records of a compressed batch.
+const COMPRESSED: usize = 50;
 const KEPT: i64 = 10;
 /// Well below a session.
 const SHORT_PATIENCE: Duration = Duration::from_secs(2);
@@ -87,6 +92,32 @@ pub async fn produce_foreign(services: &Services, counts: &Counts, pick: u64) ->
         counts.add(1, taken);
         ensure!(taken, "a record of somebody else was not taken");
     }
+    // What rskafka does not write.
+    for codec in ["lz4", "zstd"] {
+        let taken = compressed(services, partition(pick), codec).await;
+        counts.add(COMPRESSED as u64, taken.is_ok());
+        taken?;
+    }
+    Ok(())
+}
+
+/// Records of kcat, worth compressing.
+async fn compressed(services: &Services, partition: i32, codec: &str) -> Result<()> {
+    let timeout = format!("message.timeout.ms={}", PATIENCE.as_millis());
+    let mut kcat = Command::new("kcat");
+    kcat.args(["-q", "-P", "-b", &services.kafka.servers(), "-t", TOPIC, "-p", &partition.to_string()])
+        .args(["-z", codec, "-X", &timeout])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let mut kcat = kcat.spawn().context("kcat does not start; it is in Debian's package of that name")?;
+    let lines = format!("{{\"compressed\":\"with {codec}\"}}\n").repeat(COMPRESSED);
+    let mut input = kcat.stdin.take().context("a piped standard input")?;
+    input.write_all(lines.as_bytes()).await?;
+    drop(input);
+    let ended = tokio::time::timeout(2 * PATIENCE, kcat.wait()).await??;
+    ensure!(ended.success(), "kcat ended with {ended}");
     Ok(())
 }
 

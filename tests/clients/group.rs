@@ -1,11 +1,9 @@
 //! A group of our worker and a member from Python.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tokio::process::Command;
 
 use super::client;
 use crate::process::{Process, eventually};
@@ -34,7 +32,7 @@ async fn shares_a_group(library: &str) -> Result<()> {
     produce(library, &broker, &setting).await?;
     setting.published(RECORDS).await?;
 
-    let mut command = python_client(library, "consume", &broker, &setting).await?;
+    let mut command = python::kafka_client(library, "consume", &broker, &setting.topic).await?;
     command.args(["--group", setting.group()]);
     let stranger = Process::spawn(library, command)?;
     let has_half = async || Ok(said(&stranger, "assigned")?.last().is_some_and(|last| last.len() == 6));
@@ -67,18 +65,11 @@ async fn shares_a_group(library: &str) -> Result<()> {
 }
 
 async fn produce(library: &str, broker: &Kafka, setting: &Setting) -> Result<()> {
-    let mut command = python_client(library, "produce", broker, setting).await?;
+    let mut command = python::kafka_client(library, "produce", broker, &setting.topic).await?;
     command.args(["--count", &RECORDS.to_string()]);
     let printed: Value = serde_json::from_str(client(command, "").await?.trim())?;
     ensure!(printed["acknowledged"] == RECORDS, "{library} says {printed}");
     Ok(())
-}
-
-async fn python_client(library: &str, action: &str, broker: &Kafka, setting: &Setting) -> Result<Command> {
-    let mut command = Command::new(python::interpreter().await?);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/kafka_client.py"));
-    command.args([library, action, "--bootstrap", &broker.bootstrap, "--topic", &setting.topic]);
-    Ok(command)
 }
 
 /// The values that the script has printed under `name`, each a list.

@@ -2,8 +2,10 @@
 
     kafka_client.py aiokafka  produce --bootstrap 127.0.0.1:9092 --topic t --count 100
     kafka_client.py confluent consume --bootstrap 127.0.0.1:9092 --topic t --group g
+    kafka_client.py confluent transact --bootstrap 127.0.0.1:9092 --topic t --count 100
 
-`produce` sends JSON values with keys and prints how many were acknowledged. `consume` joins the group with the range
+`produce` sends JSON values with keys and prints how many were acknowledged. `transact` sends as many in a transaction that it commits,
+and once more in one that it aborts. `consume` joins the group with the range
 assignor and prints a JSON object a line: {"assigned": [partition, …]} after each rebalance, and {"consumed": [[partition,
 offset], …]} once these offsets are committed. SIGTERM makes it leave the group and exit with 0.
 """
@@ -89,6 +91,23 @@ def produce_with_confluent(arguments):
     say(acknowledged=acknowledged)
 
 
+def transact_with_confluent(arguments):
+    from confluent_kafka import Producer
+
+    producer = Producer({"bootstrap.servers": arguments.bootstrap, "transactional.id": f"of {arguments.topic}"})
+    producer.init_transactions(ACKNOWLEDGE_DEADLINE_S)
+    for end in producer.commit_transaction, producer.abort_transaction:
+        producer.begin_transaction()
+        for key, value in records(arguments.count):
+            producer.produce(arguments.topic, value, key)
+        # An abort would throw away what was not sent yet.
+        left = producer.flush(ACKNOWLEDGE_DEADLINE_S)
+        if left:
+            sys.exit(f"{left} of {arguments.count} records were not acknowledged within {ACKNOWLEDGE_DEADLINE_S} s")
+        end(ACKNOWLEDGE_DEADLINE_S)
+    say(acknowledged=2 * arguments.count)
+
+
 def consume_with_confluent(arguments):
     from confluent_kafka import Consumer
 
@@ -128,7 +147,7 @@ def consume_with_confluent(arguments):
 def main():
     parser = argparse.ArgumentParser(description="Other people's Kafka clients, as a producer and as a group's member")
     parser.add_argument("client", choices=["aiokafka", "confluent"])
-    parser.add_argument("action", choices=["produce", "consume"])
+    parser.add_argument("action", choices=["produce", "transact", "consume"])
     parser.add_argument("--bootstrap", required=True, metavar="HOST:PORT")
     parser.add_argument("--topic", required=True)
     parser.add_argument("--group", help="of consume")
@@ -141,6 +160,10 @@ def main():
             asyncio.run(consume_with_aiokafka(arguments))
         case "confluent", "produce":
             produce_with_confluent(arguments)
+        case "confluent", "transact":
+            transact_with_confluent(arguments)
+        case "aiokafka", "transact":
+            parser.error("transact is for confluent")
         case "confluent", "consume":
             consume_with_confluent(arguments)
 

@@ -1,10 +1,9 @@
 //! What goes wrong outside the worker.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use superhero_sink::{Folder, FolderError};
 use superhero_worker::{WorkerConfig, WorkerError};
 
@@ -100,47 +99,6 @@ pub async fn records_that_the_broker_deleted_first_are_counted_as_lost(kafka: &K
     ensure!((summary.records, summary.lost, summary.missing) == (5, 5, 5), "{summary:?}");
     let expected: Vec<i64> = (0..10).chain(15..20).collect();
     ensure!(offsets(&setting.raw(0)?)? == expected, "{:?}", setting.raw(0)?);
-    Ok(())
-}
-
-pub async fn a_batch_that_cannot_be_decoded_holds_up_its_partition_only(kafka: &Kafka, folder: &Path) -> Result<()> {
-    let setting = Setting::new(kafka, folder, 2).await?;
-    let mut producer = Producer::new();
-    setting.produce(0, producer.events(0, 10)).await?;
-    produce_by_java(kafka, &setting.topic, "compression.type=lz4").await?;
-    let hit: Vec<i32> = {
-        let ends = setting.cluster.end_offsets(&setting.topic).await?;
-        ends.into_iter()
-            .filter(|(partition, end)| *end > if *partition == 0 { 10 } else { 0 })
-            .map(|(p, _)| p)
-            .collect()
-    };
-    let free = 1 - *hit.first().context("some partition has the batch")?;
-    ensure!(hit.len() == 1, "one batch goes to one partition");
-    setting.produce(free, producer.events(free, 30)).await?;
-    let worker = setting.start(setting.config());
-    let expected = if free == 0 { 40 } else { 30 };
-    eventually("the other partition is published", PATIENCE, async || Ok(setting.raw(free)?.len() == expected)).await?;
-    ensure!(!worker.has_ended(), "the worker has ended");
-    let summary = worker.stopped().await?;
-    ensure!(summary.records >= expected as u64, "{summary:?}");
-    Ok(())
-}
-
-/// One record of Kafka's own producer.
-async fn produce_by_java(kafka: &Kafka, topic: &str, property: &str) -> Result<()> {
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/services/kafka-tool");
-    let mut command = Command::new(tool);
-    command.args([
-        "org.apache.kafka.tools.ProducerPerformance",
-        "--bootstrap-server",
-        &kafka.bootstrap,
-        "--topic",
-        topic,
-    ]);
-    command.args(["--num-records", "1", "--record-size", "400", "--throughput", "-1", "--command-property", property]);
-    let output = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output()).await??;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 

@@ -1,0 +1,215 @@
+//! Fetches for what rskafka cannot read: batches compressed with lz4 or zstd, marks of transactions, batches that were compacted
+//! away to the last record, and those that nobody can read.
+//!
+//! A batch that cannot be read stands as one record without a key whose value is the batch, at its first offset; whoever takes it
+//! is told the reason.
+
+mod batch;
+mod codec;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use rskafka::record::{Record, RecordAndOffset};
+
+use self::batch::Content;
+pub use self::codec::MAX_PLAIN_BYTES;
+use crate::wire::{Connection, WireError};
+use crate::{ClientError, Cluster, TopicPartition};
+
+/// The oldest that brokers serve; what later ones add is not needed here.
+const FETCH_VERSION: i16 = 4;
+/// As a consumer that is no replica says.
+const NO_REPLICA: i32 = -1;
+/// How often a batch whose checksum is wrong is fetched before it is taken as it is.
+const CORRUPT_FETCHES: u32 = 5;
+
+/// A connection to the leader of one partition, for batches as they are.
+#[derive(Debug)]
+pub struct BatchFetcher {
+    source: TopicPartition,
+    connection: Option<Connection>,
+    /// The offset of a batch whose checksum is wrong, and how often it was.
+    corrupt: Option<(i64, u32)>,
+}
+
+/// An answer.
+#[derive(Debug, Default)]
+pub struct Batches {
+    /// In the order of offsets, none before the one that was asked for.
+    pub records: Vec<RecordAndOffset>,
+    /// Which of them are batches that cannot be read, and why.
+    pub undecodable: Vec<Undecodable>,
+    /// Where to go on; the offset that was asked for at the end of the partition.
+    pub next: i64,
+    /// The end of the partition, as far as it can be read.
+    pub high_watermark: i64,
+    /// Whether rskafka would have read all of it.
+    pub is_plain: bool,
+}
+
+/// A batch that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecodable {
+    /// Of the record that stands for it.
+    pub offset: i64,
+    /// Why, with its offsets.
+    pub reason: String,
+}
+
+/// Why batches do not come.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The cluster tells nothing of the partition.
+    #[error(transparent)]
+    Cluster(#[from] ClientError),
+    /// The leader does not answer.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The partition has no leader.
+    #[error("Kafka partition {0} has no leader")]
+    NoLeader(TopicPartition),
+    /// The broker refuses.
+    #[error("Kafka broker refuses to fetch {partition} from offset {offset}: {error}")]
+    Refused {
+        /// The partition.
+        partition: TopicPartition,
+        /// What was asked for.
+        offset: i64,
+        /// The broker's reason.
+        error: ResponseError,
+    },
+    /// The partition goes on, and not even an emptied batch comes.
+    #[error("Kafka partition {partition} ends at {high_watermark}, and nothing comes from offset {offset} on")]
+    Nothing {
+        /// The partition.
+        partition: TopicPartition,
+        /// What was asked for.
+        offset: i64,
+        /// Where it ends.
+        high_watermark: i64,
+    },
+    /// A batch is not what the broker was given.
+    #[error(
+        "the batch at offset {offset} of {partition} has a wrong checksum; it is fetched again, {CORRUPT_FETCHES} times in all"
+    )]
+    Corrupt {
+        /// The partition.
+        partition: TopicPartition,
+        /// Of the batch.
+        offset: i64,
+    },
+}
+
+impl BatchFetcher {
+    /// For one partition.
+    pub fn new(source: TopicPartition) -> Self {
+        Self { source, connection: None, corrupt: None }
+    }
+
+    /// Fetches from `offset` on, `max_bytes` or one batch; the broker waits for `max_wait` if there is nothing.
+    ///
+    /// # Errors
+    /// [`FetchError`]; a later attempt looks for the leader anew.
+    ///
+    /// # Cancellation
+    /// Safe: the next call opens another connection.
+    pub async fn fetch(
+        &mut self,
+        cluster: &Cluster,
+        offset: i64,
+        max_bytes: i32,
+        max_wait: Duration,
+    ) -> Result<Batches, FetchError> {
+        let limit = cluster.config().request_timeout + max_wait;
+        let mut connection = match self.connection.take().filter(Connection::is_usable) {
+            Some(connection) => connection,
+            None => self.connect(cluster).await?,
+        };
+        let request = self.request(offset, max_bytes, max_wait);
+        let answer = connection.call(FETCH_VERSION, &request, limit).await?;
+        let partition = answer.responses.into_iter().flat_map(|topic| topic.partitions).next();
+        let Some(partition) = partition else {
+            let (partition, error) = (self.source.clone(), ResponseError::UnknownServerError);
+            return Err(FetchError::Refused { partition, offset, error });
+        };
+        if let Some(error) = ResponseError::try_from_code(partition.error_code) {
+            return Err(FetchError::Refused { partition: self.source.clone(), offset, error });
+        }
+        self.connection = Some(connection);
+        self.read(offset, partition.high_watermark, &partition.records.unwrap_or_default())
+    }
+
+    async fn connect(&self, cluster: &Cluster) -> Result<Connection, FetchError> {
+        let TopicPartition { topic, partition } = &self.source;
+        let metadata = cluster.metadata().await?;
+        let known = metadata.topics.get(topic).and_then(|topic| topic.partitions.get(partition));
+        let leader = known.and_then(|partition| metadata.brokers.get(&partition.leader?));
+        let leader = leader.ok_or_else(|| FetchError::NoLeader(self.source.clone()))?;
+        let mut connection = Connection::open(&leader.address, cluster.config()).await?;
+        connection.require(&[(ApiKey::Fetch, FETCH_VERSION)], cluster.config().request_timeout).await?;
+        Ok(connection)
+    }
+
+    fn request(&self, offset: i64, max_bytes: i32, max_wait: Duration) -> FetchRequest {
+        let partition = FetchPartition::default()
+            .with_partition(self.source.partition)
+            .with_fetch_offset(offset)
+            .with_partition_max_bytes(max_bytes);
+        let topic = FetchTopic::default()
+            .with_topic(TopicName(StrBytes::from_string(self.source.topic.clone())))
+            .with_partitions(vec![partition]);
+        FetchRequest::default()
+            .with_replica_id(BrokerId(NO_REPLICA))
+            .with_max_wait_ms(i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX))
+            .with_min_bytes(1)
+            .with_max_bytes(max_bytes)
+            .with_topics(vec![topic])
+    }
+
+    /// Reads batches up to one whose checksum is wrong; that is an error if it comes first, until it has been so often enough.
+    fn read(&mut self, offset: i64, high_watermark: i64, mut bytes: &[u8]) -> Result<Batches, FetchError> {
+        let mut all = Batches { next: offset, high_watermark, is_plain: true, ..Batches::default() };
+        while let Some(batch) = batch::take(&mut bytes) {
+            if batch.next <= all.next {
+                continue;
+            }
+            let first = batch.base_offset.max(all.next);
+            let (reason, timestamp, value) = match batch.content {
+                Content::Records(records) => {
+                    all.records.extend(records.into_iter().filter(|record| record.offset >= first));
+                    all.next = batch.next;
+                    all.is_plain &= batch.is_plain;
+                    continue;
+                }
+                Content::Undecodable { reason, timestamp, bytes } => (reason, timestamp, bytes),
+                Content::Corrupt { timestamp, bytes } => {
+                    if all.next > offset {
+                        break;
+                    }
+                    let before = self.corrupt.filter(|(corrupt, _)| *corrupt == first).map_or(0, |(_, times)| times);
+                    self.corrupt = Some((first, before + 1));
+                    if before + 1 < CORRUPT_FETCHES {
+                        return Err(FetchError::Corrupt { partition: self.source.clone(), offset: first });
+                    }
+                    ("its checksum is wrong".to_owned(), timestamp, bytes)
+                }
+            };
+            let reason = format!("the batch of the offsets {first} to {} cannot be read: {reason}", batch.next - 1);
+            let record = Record { key: None, value: Some(value), headers: Default::default(), timestamp };
+            all.records.push(RecordAndOffset { record, offset: first });
+            all.undecodable.push(Undecodable { offset: first, reason });
+            all.next = batch.next;
+            all.is_plain = false;
+        }
+        if all.next == offset && high_watermark > offset {
+            return Err(FetchError::Nothing { partition: self.source.clone(), offset, high_watermark });
+        }
+        Ok(all)
+    }
+}

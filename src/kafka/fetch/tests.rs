@@ -1,0 +1,243 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use chrono::DateTime;
+use proptest::prelude::*;
+
+use super::batch::{Batch, Content, take};
+use super::*;
+
+const CODECS: [u8; 5] = [0, 1, 2, 3, 4];
+/// Snappy as one block, without snappy-java's framing.
+const BARE_SNAPPY: u8 = 12;
+
+fn put_varint(out: &mut Vec<u8>, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
+    out.extend_from_slice(bytes.unwrap_or_default());
+}
+
+fn compress(codec: u8, plain: &[u8]) -> Vec<u8> {
+    match codec {
+        1 => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(plain).unwrap();
+            encoder.finish().unwrap()
+        }
+        2 => {
+            let mut out = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+            for block in plain.chunks(100) {
+                let block = snap::raw::Encoder::new().compress_vec(block).unwrap();
+                out.extend_from_slice(&(block.len() as u32).to_be_bytes());
+                out.extend_from_slice(&block);
+            }
+            out
+        }
+        BARE_SNAPPY => snap::raw::Encoder::new().compress_vec(plain).unwrap(),
+        3 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(plain).unwrap();
+            encoder.finish().unwrap()
+        }
+        4 => ruzstd::encoding::compress_to_vec(plain, ruzstd::encoding::CompressionLevel::Fastest),
+        _ => plain.to_vec(),
+    }
+}
+
+/// A batch around a payload, its checksum right.
+fn wrap(base_offset: i64, last_offset_delta: i32, attributes: i16, count: i32, payload: &[u8]) -> Vec<u8> {
+    let mut checked = Vec::new();
+    checked.extend_from_slice(&attributes.to_be_bytes());
+    checked.extend_from_slice(&last_offset_delta.to_be_bytes());
+    checked.extend_from_slice(&1_000_i64.to_be_bytes());
+    checked.extend_from_slice(&2_000_i64.to_be_bytes());
+    checked.extend_from_slice(&[0xff; 14]);
+    checked.extend_from_slice(&count.to_be_bytes());
+    checked.extend_from_slice(payload);
+    let mut batch = base_offset.to_be_bytes().to_vec();
+    batch.extend_from_slice(&(checked.len() as i32 + 9).to_be_bytes());
+    batch.extend_from_slice(&[0, 0, 0, 0, 2]);
+    batch.extend_from_slice(&crc32c::crc32c(&checked).to_be_bytes());
+    batch.extend_from_slice(&checked);
+    batch
+}
+
+fn encode(base_offset: i64, codec: u8, records: &[RecordAndOffset]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    for RecordAndOffset { offset, record } in records {
+        let mut body = vec![0];
+        put_varint(&mut body, record.timestamp.timestamp_millis() - 1_000);
+        put_varint(&mut body, offset - base_offset);
+        put_bytes(&mut body, record.key.as_deref());
+        put_bytes(&mut body, record.value.as_deref());
+        put_varint(&mut body, record.headers.len() as i64);
+        for (name, value) in &record.headers {
+            put_bytes(&mut body, Some(name.as_bytes()));
+            put_bytes(&mut body, Some(value));
+        }
+        put_varint(&mut plain, body.len() as i64);
+        plain.extend_from_slice(&body);
+    }
+    let last = records.last().map_or(0, |record| (record.offset - base_offset) as i32);
+    let attribute = if codec == BARE_SNAPPY { 2 } else { i16::from(codec) };
+    wrap(base_offset, last, attribute, records.len() as i32, &compress(codec, &plain))
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..80);
+    let headers = prop::collection::btree_map("[a-z]{1,8}", bytes(), 0..3);
+    (prop::option::of(bytes()), prop::option::of(bytes()), headers, 0_i64..4_000_000_000_000).prop_map(
+        |(key, value, headers, ms)| Record {
+            key,
+            value,
+            headers,
+            timestamp: DateTime::from_timestamp_millis(ms).unwrap(),
+        },
+    )
+}
+
+/// Records with offsets from `base` on, some of which are missing.
+fn records(base: i64) -> impl Strategy<Value = Vec<RecordAndOffset>> {
+    prop::collection::vec((record(), 0_i64..3), 1..20).prop_map(move |records| {
+        let mut next = base;
+        let numbered = records.into_iter().map(|(record, skipped)| {
+            let offset = next + skipped;
+            next = offset + 1;
+            RecordAndOffset { record, offset }
+        });
+        numbered.collect()
+    })
+}
+
+fn fetcher() -> BatchFetcher {
+    BatchFetcher::new(TopicPartition::new("t", 0))
+}
+
+proptest! {
+    #[test]
+    fn records_come_back_whatever_they_were_compressed_with(
+        records in records(100),
+        codec in prop::sample::select(&[0, 1, 2, 3, 4, BARE_SNAPPY][..]),
+        from in 90_i64..120,
+        cut: prop::sample::Index,
+    ) {
+        let batch = encode(100, codec, &records);
+        let end = records.last().unwrap().offset + 1;
+        let mut bytes = batch.as_slice();
+        let read = take(&mut bytes).unwrap();
+        prop_assert_eq!((read.base_offset, read.next, bytes), (100, end, &[][..]));
+        prop_assert_eq!(read.is_plain, ![3, 4].contains(&codec));
+        prop_assert_eq!(read.content, Content::Records(records.clone()));
+
+        // What was cut off at the limit of the fetch is fetched again.
+        let two = [batch.clone(), batch[..cut.index(batch.len())].to_vec()].concat();
+        let answer = fetcher().read(from, end, &two);
+        if from < end {
+            let answer = answer.unwrap();
+            let expected: Vec<_> = records.into_iter().filter(|record| record.offset >= from).collect();
+            prop_assert_eq!((answer.records, answer.next), (expected, end));
+        } else {
+            prop_assert_eq!(answer.unwrap().next, from);
+        }
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_read_stands_as_one_record(
+        records in records(7),
+        codec in 0_u8..8,
+        payload in prop::collection::vec(any::<u8>(), 0..200),
+        change in any::<prop::sample::Index>(),
+    ) {
+        // Bytes that are no records, in a batch that says they are, with its checksum right.
+        let batch = wrap(7, 4, i16::from(codec), 5, &payload);
+        let whole = [batch.clone(), encode(12, 0, &[])].concat();
+        let answer = fetcher().read(7, 12, &whole).unwrap();
+        prop_assert_eq!(answer.next, 13);
+        prop_assert!(!answer.is_plain);
+        prop_assert_eq!(answer.records.len(), 1);
+        prop_assert_eq!(answer.records[0].record.value.as_ref(), Some(&batch));
+        let Undecodable { offset, reason } = &answer.undecodable[0];
+        prop_assert_eq!(*offset, 7);
+        prop_assert!(reason.contains("offsets 7 to 11"), "{}", reason);
+
+        // A record that was changed on its way.
+        let mut batch = encode(7, 0, &records);
+        let place = 21 + change.index(batch.len() - 21);
+        batch[place] ^= 0x40;
+        let mut fetcher = fetcher();
+        for _ in 1..CORRUPT_FETCHES {
+            let is_corrupt = matches!(fetcher.read(7, 100, &batch), Err(FetchError::Corrupt { offset: 7, .. }));
+            prop_assert!(is_corrupt);
+        }
+        let answer = fetcher.read(7, 100, &batch).unwrap();
+        prop_assert_eq!(answer.records[0].record.value.as_ref(), Some(&batch));
+    }
+
+    #[test]
+    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..400), codec in 0_u8..8, payload: Vec<u8>, count: i32, delta: i32) {
+        let mut rest = bytes.as_slice();
+        while take(&mut rest).is_some() {}
+        let _ = fetcher().read(0, 10, &bytes);
+        let batch = wrap(i64::MAX - 3, delta, i16::from(codec), count, &payload);
+        let _ = fetcher().read(0, i64::MAX, &batch);
+    }
+
+    #[test]
+    fn a_codec_survives_bytes_that_are_damaged(
+        records in records(0),
+        codec in prop::sample::select(&CODECS[..]),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut: prop::sample::Index,
+    ) {
+        let batch = encode(0, codec, &records);
+        let mut payload = batch[61..].to_vec();
+        for (place, byte) in damage {
+            let place = place.index(payload.len());
+            payload[place] = byte;
+        }
+        payload.truncate(cut.index(payload.len()) + 1);
+        let _ = take(&mut wrap(0, 100, i16::from(codec), records.len() as i32, &payload).as_slice());
+    }
+}
+
+#[test]
+fn marks_and_emptied_batches_are_stepped_over() {
+    let mark = wrap(3, 0, 0b11_0000, 1, b"any");
+    let emptied = wrap(4, 5, 0, 0, b"");
+    let answer = fetcher().read(3, 10, &[mark, emptied].concat()).unwrap();
+    assert_eq!((answer.next, answer.records, answer.undecodable), (10, Vec::new(), Vec::new()));
+    assert!(matches!(fetcher().read(3, 10, b""), Err(FetchError::Nothing { offset: 3, high_watermark: 10, .. })));
+}
+
+#[test]
+fn what_would_take_all_memory_is_not_read() {
+    let zeros = vec![0; MAX_PLAIN_BYTES + 1];
+    for codec in [1, 2, 3, 4, BARE_SNAPPY] {
+        let payload = compress(codec, &zeros);
+        let attribute = if codec == BARE_SNAPPY { 2 } else { i16::from(codec) };
+        let read = take(&mut wrap(0, 0, attribute, 1, &payload).as_slice()).unwrap();
+        let Batch { content: Content::Undecodable { reason, .. }, .. } = read else { panic!("codec {codec}") };
+        assert!(reason.contains("more than 67108864 bytes"), "{codec}: {reason}");
+    }
+}
+
+#[test]
+fn times_are_those_of_the_broker_where_it_sets_them() {
+    let record = Record { key: None, value: None, headers: BTreeMap::new(), timestamp: DateTime::UNIX_EPOCH };
+    let mut batch = encode(0, 0, &[RecordAndOffset { record, offset: 0 }]);
+    batch[22] |= 0b1000;
+    let checksum = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&checksum.to_be_bytes());
+    let Content::Records(records) = take(&mut batch.as_slice()).unwrap().content else { panic!("records") };
+    assert_eq!(records[0].record.timestamp.timestamp_millis(), 2_000);
+}
