@@ -88,12 +88,19 @@ faults! {
     LoseAcknowledgements = "lose-acknowledgements" on Network for 2_000..=4_000,
     /// Offsets are committed, and the answer is lost.
     LoseCommitAnswers = "lose-commit-answers" on Network for 2_000..=6_000,
-    /// Records of others: no JSON, no key, no value, 1 MiB.
+    /// Records of others: no JSON, no key, no value, 1 MiB, compressed with lz4 and zstd.
     ForeignRecords = "foreign-records" on Others for 100..=200,
     /// A topic gets another partition.
     GrowTopic = "grow-topic" on Others for 100..=200,
     /// The clock of a server and of a worker jumps.
     ClockJump = "clock-jump" on Clock for 1_000..=6_000,
+}
+
+impl Fault {
+    /// Whether the two never come at the same time.
+    pub fn shares_lane(self, other: Self) -> bool {
+        self.lane() == other.lane()
+    }
 }
 
 /// Faults of one lane come one after the other; those of different lanes at the same time.

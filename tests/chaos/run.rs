@@ -1,7 +1,7 @@
 //! A run: the load goes on while faults come and go, then all is healed, and everything must come to rest.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::disk::Disk;
 use super::fleet::{BOTS, Fleet, Recipe, Role, SERVERS, WORKERS};
 use super::inject::{Undo, Undone};
 use super::others::{self, Others};
-use super::plan::{Fault, plan};
+use super::plan::{Fault, Injection, plan};
 use super::settings::{Folders, Settings};
 use super::verdict::Verdict;
 use super::witness::{Testimony, Witness};
@@ -50,6 +50,19 @@ pub struct Run<'a> {
     /// Faults that this machine cannot have, and why.
     pub skipped: BTreeMap<Fault, String>,
     started: Instant,
+}
+
+/// A fault that did not happen: it comes again so much later, so often at the most.
+const AGAIN_MISSED: Duration = Duration::from_secs(2);
+const MAX_MISSED: u32 = 30;
+
+/// A fault that the cluster was in no state for, and when it comes again.
+#[derive(Clone, Copy, Debug)]
+struct Missed {
+    at: Duration,
+    number: usize,
+    injection: Injection,
+    times: u32,
 }
 
 /// When a fault is over, in an order of their own for those that are over at the same time.
@@ -132,12 +145,14 @@ impl<'a> Run<'a> {
         let Settings { seed, length, faults, lasting, .. } = self.settings;
         let wanted: Vec<_> = faults.iter().copied().filter(|fault| !self.skipped.contains_key(fault)).collect();
         let mut injections = plan(*seed, *length, &wanted, *lasting).into_iter().enumerate().peekable();
+        let mut missed: VecDeque<Missed> = VecDeque::new();
         let mut ends: BinaryHeap<Reverse<End>> = BinaryHeap::new();
         let mut active: BTreeMap<usize, (Fault, Undo)> = BTreeMap::new();
         loop {
             let next = injections.peek().map(|(_, injection)| injection.at);
             let end = ends.peek().map(|Reverse((at, _))| *at);
-            let Some(at) = next.into_iter().chain(end).min() else { break };
+            let again = missed.front().map(|missed| missed.at);
+            let Some(at) = next.into_iter().chain(end).chain(again).min() else { break };
             tokio::time::sleep_until(self.started + at).await;
             self.fleet.check()?;
             while let Some(done) = self.chores.try_join_next() {
@@ -151,12 +166,30 @@ impl<'a> Run<'a> {
                     Undone::Yes => drop(active.remove(&number)),
                     Undone::NotYet => ends.push(Reverse((self.started.elapsed() + AGAIN, number))),
                 }
-            } else if let Some((number, injection)) = injections.next() {
+            } else {
+                let now = self.started.elapsed();
+                let due = match missed.pop_front_if(|missed| missed.at == at) {
+                    Some(missed) => missed,
+                    None => {
+                        let Some((number, injection)) = injections.next() else { continue };
+                        Missed { at, number, injection, times: 0 }
+                    }
+                };
+                let Missed { number, injection, times, .. } = due;
                 let fault = injection.fault;
+                let later = |times| Missed { at: now + AGAIN_MISSED, number, injection, times };
+                if times > 0 && active.values().any(|(other, _)| other.shares_lane(fault)) {
+                    missed.push_back(later(times));
+                    continue;
+                }
                 self.tell(&format!("{} for {:.1} s", fault.name(), injection.lasts.as_secs_f64()));
-                let undo = self.begin(injection).await.with_context(|| format!("injecting {}", fault.name()))?;
-                active.insert(number, (fault, undo));
-                ends.push(Reverse((at + injection.lasts, number)));
+                match self.begin(injection).await.with_context(|| format!("injecting {}", fault.name()))? {
+                    Undo::Missed if times < MAX_MISSED => missed.push_back(later(times + 1)),
+                    undo => {
+                        active.insert(number, (fault, undo));
+                        ends.push(Reverse((now.max(at) + injection.lasts, number)));
+                    }
+                }
             }
         }
         tokio::time::sleep_until(self.started + *length).await;
