@@ -12,6 +12,8 @@ use std::{
 
 use thiserror::Error;
 
+use crate::fault::{Point, step, step_or_half};
+
 /// A file operation failed: what, where, and why the system says so.
 #[derive(Debug, Error)]
 #[error("cannot {action} {}: {source}", path.display())]
@@ -32,8 +34,9 @@ impl FileError {
 }
 
 /// Syncs a directory, so that the names in it survive.
-pub(crate) fn sync_dir(path: &Path) -> Result<(), FileError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(FileError::of("sync the directory", path))
+pub(crate) fn sync_dir(path: &Path, point: Point) -> Result<(), FileError> {
+    let sync = || File::open(path).and_then(|dir| dir.sync_all());
+    step(point, sync).map_err(FileError::of("sync the directory", path))
 }
 
 /// Makes `path` and what is missing above it, and syncs the directory above each.
@@ -43,12 +46,13 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), FileError> {
     if path.as_os_str().is_empty() {
         return Ok(());
     }
-    match fs::create_dir(path) {
+    let create = || step(Point::CreateDirectory, || fs::create_dir(path));
+    match create() {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let parent = path.parent().ok_or(error).map_err(FileError::of("create the directory", path))?;
             create_dir(parent)?;
-            match fs::create_dir(path) {
+            match create() {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(FileError { action: "create the directory", path: path.to_owned(), source: error });
                 }
@@ -59,8 +63,8 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), FileError> {
         Err(error) => return Err(FileError { action: "create the directory", path: path.to_owned(), source: error }),
     }
     match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
-        Some(parent) => sync_dir(parent),
+        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new("."), Point::SyncParent),
+        Some(parent) => sync_dir(parent, Point::SyncParent),
         None => Ok(()),
     }
 }
@@ -81,8 +85,8 @@ pub(crate) enum Linked {
 }
 
 /// Gives the file `from` the name `to` as well, never replacing what stands there.
-pub(crate) fn link(from: &Path, to: &Path) -> Result<Linked, FileError> {
-    match fs::hard_link(from, to) {
+pub(crate) fn link(from: &Path, to: &Path, point: Point) -> Result<Linked, FileError> {
+    match step(point, || fs::hard_link(from, to)) {
         Ok(()) => Ok(Linked::New),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let ours = match fs::symlink_metadata(from) {
@@ -110,16 +114,19 @@ pub(crate) fn write_once(path: &Path, attempt: &Path, text: &str) -> Result<Stri
         return Ok(standing);
     }
     let write = || {
-        let mut file = File::create(attempt)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
+        let file = step(Point::WriteOnce, || {
+            let mut file = File::create(attempt)?;
+            file.write_all(text.as_bytes())?;
+            Ok(file)
+        })?;
+        step(Point::SyncOnce, || file.sync_all())
     };
     write().map_err(FileError::of("write", attempt))?;
-    let linked = link(attempt, path);
-    fs::remove_file(attempt).map_err(FileError::of("remove", attempt))?;
+    let linked = link(attempt, path, Point::NameOnce);
+    step(Point::RemoveAttempt, || fs::remove_file(attempt)).map_err(FileError::of("remove", attempt))?;
     linked?;
     if let Some(parent) = path.parent() {
-        sync_dir(parent)?;
+        sync_dir(parent, Point::SyncNames)?;
     }
     read_text(path)?.ok_or_else(|| FileError {
         action: "read back",
@@ -137,8 +144,12 @@ fn read_text(path: &Path) -> Result<Option<String>, FileError> {
 }
 
 /// Removes a directory and what is in it; that it is gone already is as well.
-pub(crate) fn remove_dir(path: &Path) -> Result<(), FileError> {
-    match fs::remove_dir_all(path) {
+pub(crate) fn remove_dir(path: &Path, point: Point) -> Result<(), FileError> {
+    let half = || match fs::read_dir(path)?.next() {
+        Some(entry) => fs::remove_file(entry?.path()),
+        None => Ok(()),
+    };
+    match step_or_half(point, || fs::remove_dir_all(path), half) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(FileError { action: "remove the directory", path: path.to_owned(), source: error })
         }
@@ -169,13 +180,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::write(at("a"), "rows").unwrap();
-        assert_eq!(link(&at("a"), &at("b")).unwrap(), Linked::New);
-        assert_eq!(link(&at("a"), &at("b")).unwrap(), Linked::Already);
+        assert_eq!(link(&at("a"), &at("b"), Point::Publish).unwrap(), Linked::New);
+        assert_eq!(link(&at("a"), &at("b"), Point::Publish).unwrap(), Linked::Already);
         fs::write(at("other"), "rows").unwrap();
-        assert_eq!(link(&at("a"), &at("other")).unwrap(), Linked::Taken);
-        assert_eq!(link(&at("nothing"), &at("c")).unwrap(), Linked::Gone);
-        assert_eq!(link(&at("a"), &at("missing/c")).unwrap(), Linked::NoDirectory);
-        assert_eq!(link(&at("nothing"), &at("b")).unwrap(), Linked::Gone);
+        assert_eq!(link(&at("a"), &at("other"), Point::Publish).unwrap(), Linked::Taken);
+        assert_eq!(link(&at("nothing"), &at("c"), Point::Publish).unwrap(), Linked::Gone);
+        assert_eq!(link(&at("a"), &at("missing/c"), Point::Publish).unwrap(), Linked::NoDirectory);
+        assert_eq!(link(&at("nothing"), &at("b"), Point::Publish).unwrap(), Linked::Gone);
     }
 
     #[test]

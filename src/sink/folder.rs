@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::{
     durable::{self, FileError},
+    fault::{Point, step},
     layout::{FolderId, NameError, ROOT, SegmentName, WORK_AREA, WriterId, WritingName, check_topic_name},
 };
 
@@ -109,7 +110,7 @@ impl Folder {
         let attempt = work_area.join(format!("attempt+{writer}"));
         // Written even if the id stands already: a folder that has become read-only must be noticed now, not at the first row.
         let probe = || fs::File::create(&attempt).and_then(|_| fs::remove_file(&attempt));
-        probe().map_err(FileError::of("write", &attempt)).map_err(unwritable)?;
+        step(Point::Probe, probe).map_err(FileError::of("write", &attempt)).map_err(unwritable)?;
 
         let path = work_area.join("folder");
         let content = durable::write_once(&path, &attempt, &FolderId::random().to_string()).map_err(unwritable)?;

@@ -44,6 +44,7 @@
 
 pub mod dedupe;
 mod durable;
+mod fault;
 pub mod folder;
 pub mod layout;
 pub mod metadata;
@@ -53,6 +54,9 @@ pub mod reader;
 pub mod recover;
 pub mod sealed;
 pub mod segment;
+
+#[cfg(test)]
+mod runs;
 
 use std::path::PathBuf;
 

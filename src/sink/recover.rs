@@ -6,6 +6,7 @@ use crate::{
     SinkError,
     dedupe::Dedupe,
     durable,
+    fault::Point,
     folder::Folder,
     layout::{NamedSegment, PartitionId, PublishedName, SegmentName, Table, WritingName, table_dir},
     reader::read_rows,
@@ -42,7 +43,7 @@ pub fn sweep(folder: &Folder, partition: &PartitionId, below: i32) -> Result<(),
     for name in durable::list(&folder.writing_area())? {
         match WritingName::parse(&name) {
             Ok(name) if name.partition == *partition && name.generation < below => {
-                remove_or_warn(&folder.writing_dir(&name));
+                remove_or_warn(&folder.writing_dir(&name), Point::RemoveWriting);
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "a foreign name in the work area is ignored"),

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     SinkError,
     durable::{self, FileError, Linked},
+    fault::{Point, step},
     folder::Folder,
     layout::{NamedSegment, PartitionId, SegmentFileName, SegmentName, Table},
     recover::published_files,
@@ -65,11 +66,11 @@ impl Sealed {
             }
         }
         for dir in dirs {
-            durable::sync_dir(&self.folder.root().join(dir))?;
+            durable::sync_dir(&self.folder.root().join(dir), Point::SyncPublished)?;
         }
         // From here on the segment is published, whatever becomes of its files. The mark comes last, and in one step.
         let mark = self.folder.published_mark(&self.name);
-        match fs::rename(&sealed_dir, &mark) {
+        match step(Point::MarkPublished, || fs::rename(&sealed_dir, &mark)) {
             Ok(()) => self.clear_marks(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(FileError { action: "mark as published", path: mark, source }.into()),
@@ -79,12 +80,12 @@ impl Sealed {
 
     /// Throws it away. Only to be asked for when its commit was refused for good.
     pub fn discard(&self) -> Result<(), SinkError> {
-        Ok(durable::remove_dir(&self.folder.sealed_dir(&self.name))?)
+        Ok(durable::remove_dir(&self.folder.sealed_dir(&self.name), Point::RemoveSealed)?)
     }
 
     /// As [`Self::discard`]; what stays is of a generation that is over, and is swept by the partition's next owner.
     pub(crate) fn discard_or_warn(&self) {
-        remove_or_warn(&self.folder.sealed_dir(&self.name));
+        remove_or_warn(&self.folder.sealed_dir(&self.name), Point::RemoveSealed);
     }
 
     /// Links one file to its final name, making the directory for it if need be: the directory of a date may be taken away by
@@ -94,7 +95,7 @@ impl Sealed {
         let mut linked = Linked::NoDirectory;
         for _ in 0..ATTEMPTS {
             let dir = self.folder.durable_dir(&file.published_dir())?;
-            linked = durable::link(from, &dir.join(file.published.to_string()))?;
+            linked = durable::link(from, &dir.join(file.published.to_string()), Point::Publish)?;
             if linked != Linked::NoDirectory {
                 break;
             }
@@ -141,11 +142,11 @@ impl Sealed {
         let mark = self.folder.published_mark(&self.name);
         for name in durable::list(&mark).unwrap_or_default() {
             // What stays goes with the mark.
-            let _ = fs::remove_file(mark.join(name));
+            let _ = step(Point::EmptyMark, || fs::remove_file(mark.join(name)));
         }
         for older in marks(&self.folder, partition) {
             if older.next <= *first {
-                remove_or_warn(&self.folder.published_mark(&older));
+                remove_or_warn(&self.folder.published_mark(&older), Point::RemoveMark);
             }
         }
     }

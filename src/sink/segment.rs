@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 use crate::{
     SinkError,
     durable::{self, FileError},
+    fault::{Point, step, step_or_half},
     folder::Folder,
     layout::{Compression, PartitionId, PublishedName, SegmentFileName, SegmentName, Table, WritingName, filed_date},
     sealed::Sealed,
@@ -122,9 +123,12 @@ struct TableFile {
 
 /// What the buffer is emptied into.
 enum Packer {
-    Plain(File),
-    Gzip(Box<GzEncoder<File>>),
+    Plain(Rows),
+    Gzip(Box<GzEncoder<Rows>>),
 }
+
+/// A file of rows.
+struct Rows(File);
 
 impl SegmentWriter {
     /// Of a partition from the offset `first` on; none means from the first record that is appended.
@@ -221,15 +225,15 @@ impl SegmentWriter {
                 file.finish()?;
             }
         }
-        durable::sync_dir(&self.dir)?;
+        durable::sync_dir(&self.dir, Point::SyncWriting)?;
         let WritingName { writer, generation, ref partition } = self.name;
         let name = SegmentName { partition: partition.clone(), writer, generation, first, next };
         let sealed_dir = self.folder.sealed_dir(&name);
         // Only an attempt of this very writer that failed can have left the name, and it never was in a commit.
-        durable::remove_dir(&sealed_dir)?;
-        fs::rename(&self.dir, &sealed_dir).map_err(FileError::of("seal", &sealed_dir))?;
+        durable::remove_dir(&sealed_dir, Point::ClearSealed)?;
+        step(Point::Seal, || fs::rename(&self.dir, &sealed_dir)).map_err(FileError::of("seal", &sealed_dir))?;
         let sealed = Sealed::of(&self.folder, name);
-        if let Err(error) = durable::sync_dir(&self.folder.sealed_area()) {
+        if let Err(error) = durable::sync_dir(&self.folder.sealed_area(), Point::SyncSealed) {
             sealed.discard_or_warn();
             return Err(error.into());
         }
@@ -247,13 +251,13 @@ impl SegmentWriter {
         }
         if self.fill.files == 0 {
             // A failed attempt in the same generation may have left files here.
-            durable::remove_dir(&self.dir)?;
+            durable::remove_dir(&self.dir, Point::ClearWriting)?;
             durable::create_dir(&self.dir)?;
         }
         let compression = self.settings.compression;
         let published = PublishedName { partition: self.name.partition.clone(), first_row, compression };
         let path = self.dir.join(SegmentFileName { table, date, published }.to_string());
-        let file = File::create(&path).map_err(FileError::of("create", &path))?;
+        let file = step(Point::CreateFile, || File::create(&path)).map_err(FileError::of("create", &path))?;
         self.fill.files += 1;
         let out = BufWriter::with_capacity(BUFFER_BYTES, Packer::new(file, compression));
         Ok(self.open[table as usize].insert(TableFile { date, path, out }))
@@ -270,14 +274,14 @@ impl Drop for SegmentWriter {
     fn drop(&mut self) {
         if self.fill.files > 0 {
             self.open = [const { None }; Table::ALL.len()];
-            remove_or_warn(&self.dir);
+            remove_or_warn(&self.dir, Point::RemoveWriting);
         }
     }
 }
 
 /// Removes a directory that does no harm if it stays: only the partition's next owner sweeps it then.
-pub(crate) fn remove_or_warn(dir: &Path) {
-    if let Err(error) = durable::remove_dir(dir) {
+pub(crate) fn remove_or_warn(dir: &Path, point: Point) {
+    if let Err(error) = durable::remove_dir(dir, point) {
         tracing::warn!(%error, "temporary files stay until the partition changes hands");
     }
 }
@@ -292,7 +296,10 @@ impl TableFile {
     /// Writes what is buffered and makes the file durable.
     fn finish(self) -> Result<(), FileError> {
         let Self { path, out, .. } = self;
-        let finish = || out.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?.sync_all();
+        let finish = || {
+            let Rows(file) = out.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?;
+            step(Point::SyncRows, || file.sync_all())
+        };
         finish().map_err(FileError::of("write", &path))
     }
 }
@@ -300,16 +307,28 @@ impl TableFile {
 impl Packer {
     fn new(file: File, compression: Compression) -> Self {
         match compression {
-            Compression::None => Self::Plain(file),
-            Compression::Gzip => Self::Gzip(Box::new(GzEncoder::new(file, flate2::Compression::new(GZIP_LEVEL)))),
+            Compression::None => Self::Plain(Rows(file)),
+            Compression::Gzip => Self::Gzip(Box::new(GzEncoder::new(Rows(file), flate2::Compression::new(GZIP_LEVEL)))),
         }
     }
 
-    fn finish(self) -> io::Result<File> {
+    fn finish(self) -> io::Result<Rows> {
         match self {
             Self::Plain(file) => Ok(file),
             Self::Gzip(encoder) => encoder.finish(),
         }
+    }
+}
+
+impl Write for Rows {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut file = &self.0;
+        let half = || file.write_all(&bytes[..bytes.len() / 2]);
+        step_or_half(Point::WriteRows, || (&self.0).write(bytes), half)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
