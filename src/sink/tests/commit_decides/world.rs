@@ -1,67 +1,28 @@
-//! Point 4 of the delivery contract by exhaustion: the state machine of [`superhero_sink::protocol`] is driven, breadth first,
-//! through every interleaving of two workers of one partition with crashes, evictions, commits whose answers are late or lost, and
-//! commits that are themselves late, on one shared folder and on a folder each.
-//!
-//! No offset may ever be published twice, nothing committed may ever be nowhere, and wherever all has come to rest every offset
-//! must be published. Leaving a rule out must be caught: otherwise the check shows nothing.
-#![allow(clippy::unwrap_used)]
+//! The group's coordinator, two workers around the state machine that ships, their disks, and what is on its way between them.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    fmt::Write as _,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::collections::VecDeque;
 
 use superhero_sink::{
     CommitAnswer, FolderId, NamedSegment, WriterId,
     protocol::{Action, Event, Joined, Protocol, State},
 };
 
-/// Offsets 0 and 1: two segments of one record, or one of two.
-const END: i64 = 2;
+use crate::{Bounds, LeftOut};
 
-/// Enough for each worker to join anew after a fault or two.
-const MAX_GENERATION: i32 = 3;
+/// Offsets 0 and 1: two segments of one record, or one of two.
+pub(crate) const END: i64 = 2;
 
 /// What a step is called that does what the state machine wants done.
-const ACTS: &str = "does";
-
-/// A rule that is left out, to see it missed.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum LeftOut {
-    Nothing,
-    /// Sweeping spares what is of the sweeper's own or a newer generation.
-    SweepOnlyOlderGenerations,
-    /// A refusal after an unknown answer decides nothing.
-    UnknownIsNotRefused,
-    /// After an unknown answer nothing but the same commit is sent in that generation.
-    NewGenerationAfterUnknown,
-    /// Segments of other folders stay named.
-    Chain,
-    /// Nothing is published before it is committed.
-    CommitBeforePublish,
-    /// Named segments are published on taking over.
-    PublishNamed,
-    /// An undecided segment is decided by what a newer generation reads, not before.
-    DecideByMetadata,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    shared_folder: bool,
-    /// Crashes, evictions, leavings and lost answers, all together.
-    faults: u8,
-    left_out: LeftOut,
-}
+pub(crate) const ACTS: &str = "does";
 
 /// A member of the group: a worker and which of its lives.
 type Member = (usize, u8);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct World {
+pub(crate) struct World {
     group: Group,
     disks: [Disk; 2],
-    workers: [Worker; 2],
+    pub(crate) workers: [Worker; 2],
     flight: Vec<Sending>,
     faults: u8,
 }
@@ -82,7 +43,7 @@ struct Disk {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Worker {
+pub(crate) struct Worker {
     alive: bool,
     life: u8,
     /// The generation that it believes in, and whether it owns the partition in it.
@@ -92,7 +53,7 @@ struct Worker {
     /// It was told to become a member in another generation.
     to_rejoin: bool,
     protocol: Protocol,
-    queue: VecDeque<Action>,
+    pub(crate) queue: VecDeque<Action>,
 }
 
 /// A commit on its way to the coordinator, or its answer on the way back.
@@ -141,14 +102,14 @@ impl Worker {
 }
 
 /// What happens to whom; or why it must never have happened.
-struct Step {
-    what: &'static str,
-    who: usize,
-    outcome: Result<World, String>,
+pub(crate) struct Step {
+    pub(crate) what: &'static str,
+    pub(crate) who: usize,
+    pub(crate) outcome: Result<World, String>,
 }
 
 impl World {
-    fn start(bounds: Bounds) -> Self {
+    pub(crate) fn start(bounds: Bounds) -> Self {
         Self {
             group: Group::default(),
             disks: Default::default(),
@@ -159,7 +120,7 @@ impl World {
     }
 
     /// Everything that can happen next.
-    fn steps(&self, bounds: Bounds) -> Vec<Step> {
+    pub(crate) fn steps(&self, bounds: Bounds) -> Vec<Step> {
         let mut steps = Vec::new();
         // The workers are alike, so it is always the same that comes first.
         for worker in 0..if self.group.generation == 0 { 1 } else { 2 } {
@@ -202,7 +163,7 @@ impl World {
                 world.become_member(at, world.group.generation, world.group.owner == Some(member));
                 Ok(())
             });
-        } else if at_leisure && (stale || worker.to_rejoin) && self.group.generation < MAX_GENERATION {
+        } else if at_leisure && (stale || worker.to_rejoin) && self.group.generation < bounds.generations {
             let mut members: Vec<_> = self.group.members.iter().copied().filter(|other| other.0 != at).collect();
             members.push(member);
             members.sort_unstable();
@@ -251,7 +212,7 @@ impl World {
     }
 
     fn coordinator_steps(&self, bounds: Bounds, steps: &mut Vec<Step>) {
-        if self.faults > 0 && self.group.generation < MAX_GENERATION {
+        if self.faults > 0 && self.group.generation < bounds.generations {
             for member in &self.group.members {
                 let members: Vec<_> = self.group.members.iter().copied().filter(|other| other != member).collect();
                 let owner = members.first().copied();
@@ -390,7 +351,7 @@ impl World {
         Ok(())
     }
 
-    fn published(&self) -> Vec<i64> {
+    pub(crate) fn published(&self) -> Vec<i64> {
         let segments = self.disks.iter().flat_map(|disk| &disk.published);
         let mut offsets: Vec<_> = segments.flat_map(|segment| segment.first..segment.next).collect();
         offsets.sort_unstable();
@@ -398,7 +359,7 @@ impl World {
     }
 
     /// All alive, in the newest generation, with nothing on its way or undone.
-    fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let at_rest = |(at, worker): (usize, &Worker)| {
             worker.membership.is_some_and(|(generation, _)| generation == self.group.generation)
                 && self.group.members.contains(&(at, worker.life))
@@ -431,113 +392,4 @@ fn publish(disk: &mut Disk, segment: NamedSegment) -> Result<(), String> {
     } else {
         Err(format!("committed and nowhere: {segment}"))
     }
-}
-
-/// Among a million states two share one with a chance of one in thirty million.
-fn fingerprint(world: &World) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    world.hash(&mut hasher);
-    hasher.finish()
-}
-
-struct Explored {
-    states: usize,
-    settled: usize,
-    violation: Option<String>,
-}
-
-/// Everything that can come of the start, nearest first, until something that must never happen does.
-fn explore(bounds: Bounds) -> Explored {
-    let mut known = HashSet::new();
-    // How each state was come by: from which, and by which of its steps.
-    let mut history: Vec<(usize, usize)> = vec![(0, 0)];
-    let mut frontier = VecDeque::from([(0, World::start(bounds))]);
-    known.insert(fingerprint(&frontier[0].1));
-    let mut settled = 0;
-    while let Some((at, world)) = frontier.pop_front() {
-        let published = world.published();
-        let twice = published.windows(2).any(|pair| pair[0] == pair[1]);
-        let is_settled = world.is_settled();
-        if twice || (is_settled && published != (0..END).collect::<Vec<_>>()) {
-            let what =
-                format!("{} {published:?}", if twice { "published twice:" } else { "lost, at the end there are" });
-            return Explored { states: known.len(), settled, violation: Some(trace(bounds, &history, at) + &what) };
-        }
-        settled += usize::from(is_settled);
-        for (number, step) in world.steps(bounds).into_iter().enumerate() {
-            match step.outcome {
-                Ok(next) => {
-                    if known.insert(fingerprint(&next)) {
-                        history.push((at, number));
-                        frontier.push_back((history.len() - 1, next));
-                    }
-                }
-                Err(violation) => {
-                    let violation = trace(bounds, &history, at) + &violation;
-                    return Explored { states: known.len(), settled, violation: Some(violation) };
-                }
-            }
-        }
-    }
-    Explored { states: known.len(), settled, violation: None }
-}
-
-/// The steps that led to a state, a line each.
-fn trace(bounds: Bounds, history: &[(usize, usize)], mut at: usize) -> String {
-    let mut numbers = Vec::new();
-    while at != 0 {
-        numbers.push(history[at].1);
-        at = history[at].0;
-    }
-    let mut world = World::start(bounds);
-    let mut lines = String::new();
-    for number in numbers.into_iter().rev() {
-        let Step { what, who, outcome } = world.steps(bounds).swap_remove(number);
-        let action = world.workers[who].queue.front().filter(|_| what == ACTS);
-        let action = action.map(|action| format!("{action:?}")).unwrap_or_default();
-        writeln!(lines, "worker {who} {what} {action}").unwrap();
-        world = outcome.unwrap();
-    }
-    lines
-}
-
-fn check_all_is_well(bounds: Bounds) {
-    let Explored { states, settled, violation } = explore(bounds);
-    println!("{bounds:?}: {states} states, {settled} settled ends");
-    if let Some(violation) = violation {
-        panic!("{bounds:?}: violation after {states} states:\n{violation}");
-    }
-    assert!(settled > 0, "{bounds:?}: nothing was ever at rest in {states} states, so nothing is shown");
-}
-
-fn check_is_missed(left_out: LeftOut, bounds: Bounds) {
-    let Explored { states, violation, .. } = explore(Bounds { left_out, ..bounds });
-    match violation {
-        Some(violation) => println!("without {left_out:?}, after {states} states:\n{violation}"),
-        None => panic!("{left_out:?} can be left out unnoticed in {states} states"),
-    }
-}
-
-const SHARED: Bounds = Bounds { shared_folder: true, faults: 1, left_out: LeftOut::Nothing };
-const EACH: Bounds = Bounds { shared_folder: false, ..SHARED };
-
-#[test]
-fn nothing_is_lost_or_doubled_on_a_shared_folder() {
-    check_all_is_well(SHARED);
-}
-
-#[test]
-fn nothing_is_lost_or_doubled_on_a_folder_each() {
-    check_all_is_well(EACH);
-}
-
-#[test]
-fn every_rule_is_missed_when_it_is_left_out() {
-    check_is_missed(LeftOut::SweepOnlyOlderGenerations, SHARED);
-    check_is_missed(LeftOut::UnknownIsNotRefused, SHARED);
-    check_is_missed(LeftOut::NewGenerationAfterUnknown, EACH);
-    check_is_missed(LeftOut::Chain, EACH);
-    check_is_missed(LeftOut::CommitBeforePublish, EACH);
-    check_is_missed(LeftOut::PublishNamed, EACH);
-    check_is_missed(LeftOut::DecideByMetadata, SHARED);
 }
