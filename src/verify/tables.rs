@@ -89,8 +89,8 @@ impl Tables {
         }
         // Reading on may bring the sight back, but not to what lies before.
         let is_blind = self.meta.is_blind() || self.podium.is_blind();
-        self.meta.check_date(row.timestamp.date, found);
-        self.podium.check_date(row.timestamp.date, found);
+        self.meta.check_date(row.offset, row.timestamp.date, found);
+        self.podium.check_date(row.offset, row.timestamp.date, found);
         let (topic, partition) = (&self.topic, self.partition);
         let meta = Group::take(&mut self.meta, row.offset, found)?;
         let podium = Group::take(&mut self.podium, row.offset, found)?;

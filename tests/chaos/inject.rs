@@ -111,6 +111,7 @@ impl Run<'_> {
                 let undo = self.stand_still((0..WORKERS).map(Role::Worker).collect())?;
                 if !self.others.overtake(&self.services, pick).await {
                     self.undo(&undo).await?;
+                    self.fleet.standstills -= WORKERS as u64;
                     return Ok(self.missed("retention takes nothing now"));
                 }
                 undo

@@ -104,6 +104,26 @@ fn strangers_and_odd_values_are_rows_as_good_as_others() {
 }
 
 #[test]
+fn dates_that_go_to_and_fro_between_the_rows_of_games_are_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lobby = Worker::new(dir.path(), LOBBY, 0);
+    let users = [user(1), user(2)];
+    let rows = || vec![(users[0], 1), (users[1], 2)];
+    for number in 0..3 {
+        users.iter().for_each(|_| lobby.select(1, game(number)));
+        // The other participants' ends, which have no rows, are of a server whose clock is wrong.
+        let today = lobby.date;
+        lobby.next_day();
+        lobby.end(1, game(number), users[0], None);
+        lobby.date = today;
+        lobby.end(1, game(number), users[1], Some((rows(), rows())));
+    }
+    lobby.publish();
+    let found = check(dir.path());
+    assert!(found.is_clean() && found.games == 3, "{found}");
+}
+
+#[test]
 fn the_end_of_a_game_whose_state_is_gone_is_a_dead_letter() {
     let dir = tempfile::tempdir().unwrap();
     let mut worker = Worker::new(dir.path(), LOBBY, 0);
