@@ -21,7 +21,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Cluster {
     config: KafkaConfig,
-    /// `None` after a call that timed out: rskafka would keep the connection that hangs.
+    /// `None` after a partition's leader was not found: rskafka would go on asking the same broker.
     rskafka: Mutex<Option<Arc<Client>>>,
 }
 
@@ -237,7 +237,8 @@ impl Cluster {
         let what = format!("find the leader of {}", TopicPartition::new(topic, partition));
         let call = client.partition_client(topic, partition, UnknownTopicHandling::Error);
         let found = within(self.config.request_timeout, what, call).await;
-        if matches!(found, Err(ClientError::Timeout { .. })) {
+        // It keeps a connection that hangs, and asks a broker whose view of the cluster is old for as long as that answers.
+        if found.is_err() {
             self.rskafka.lock().await.take_if(|kept| Arc::ptr_eq(kept, &client));
         }
         found

@@ -3,6 +3,7 @@
 //! Metadata version 10 (the first with topic ids), never with auto-creation; CreateTopics version 4.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
@@ -92,13 +93,19 @@ pub enum MetadataError {
     },
 }
 
-/// A connection to the first bootstrap server that answers, together with a look at the cluster.
+/// How often this process has looked.
+static LOOKS: AtomicUsize = AtomicUsize::new(0);
+
+/// A connection to a bootstrap server that answers, together with a look at the cluster. Each time another one is asked first: one
+/// that stood still, or is cut off from the others, may tell what has not been so for minutes.
 pub(crate) async fn look(
     config: &KafkaConfig,
     topics: Option<&[String]>,
 ) -> Result<(Connection, Metadata), MetadataError> {
     let mut reasons = Vec::new();
-    for server in &config.bootstrap_servers {
+    let servers = &config.bootstrap_servers;
+    let first = LOOKS.fetch_add(1, Ordering::Relaxed);
+    for server in servers.iter().cycle().skip(first % servers.len().max(1)).take(servers.len()) {
         let answered = async {
             let mut connection = Connection::open(server, config).await?;
             let needed = [(ApiKey::Metadata, METADATA), (ApiKey::CreateTopics, CREATE_TOPICS)];
