@@ -137,7 +137,6 @@ async fn process_killed() -> Result<()> {
         }
         let left = lives.note(&process.wait().await?.output)?;
         let at_least = match life {
-            0 => 0,
             1 => LIFE,
             2 => 2 * LIFE,
             4 => LIFE / 2,

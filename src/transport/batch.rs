@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use superhero_event::header;
 use uuid::Uuid;
 
-use crate::queue::Event;
+use crate::chunk::Event;
 
 /// Everything before the first record.
 const BATCH_HEADER_BYTES: usize = 61;

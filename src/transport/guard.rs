@@ -18,7 +18,7 @@ use crate::batch::Producer;
 use crate::config::{KafkaPublisher, Publisher, RedisPublisher, TransportConfig};
 use crate::health::{Health, HealthCell};
 use crate::kafka::KafkaPublishing;
-use crate::lanes::{BatchConfig, Waiting};
+use crate::lanes::{BatchConfig, Lanes, Waiting};
 use crate::pump::{self, Publish};
 use crate::queue::{Counters, Queue};
 use crate::redis::{RedisConnection, RedisPublishing};
@@ -95,9 +95,12 @@ impl Transport {
                     queue.start_spool(segments);
                     spool
                 });
+                let lanes = match &spool {
+                    Some(spool) => spool.lanes(),
+                    None => Lanes::new(Producer::new(id), batches),
+                };
                 task.spawn(async move {
-                    let producer = Producer::new(id);
-                    let mut publisher = KafkaPublishing::new(&queue, &cluster, batches, producer, spool, health);
+                    let mut publisher = KafkaPublishing::new(&queue, &cluster, lanes, spool, health);
                     let waiting = pump::run(&mut publisher, &queue, config.linger, stopped).await;
                     Ended { waiting, kept: publisher.end() }
                 });

@@ -17,11 +17,11 @@ use superhero_kafka::wire::{Connection, WireError};
 use superhero_kafka::{ClientError, Cluster, KafkaConfig, Metadata};
 use tokio::time::Instant;
 
-use crate::batch::Producer;
+use crate::chunk::Chunk;
 use crate::health::{HealthCell, Troubles};
-use crate::lanes::{BatchConfig, LaneId, Lanes, Outcome, Part, Request, Waiting};
+use crate::lanes::{LaneId, Lanes, Outcome, Part, Request, Waiting};
 use crate::pump::Publish;
-use crate::queue::{Chunk, Queue, Settled};
+use crate::queue::{Queue, Settled};
 use crate::spool::{Kept, Spool};
 
 /// The last version without flexible fields; brokers from 2.4 on have it.
@@ -93,15 +93,14 @@ impl<'q> KafkaPublishing<'q> {
     pub(crate) fn new(
         queue: &'q Queue,
         cluster: &'q Cluster,
-        batches: BatchConfig,
-        producer: Producer,
+        lanes: Lanes,
         spool: Option<Spool>,
         health: HealthCell,
     ) -> Self {
         Self {
             queue,
             cluster,
-            lanes: spool.as_ref().map_or_else(|| Lanes::new(producer, batches), Spool::lanes),
+            lanes,
             spool,
             links: HashMap::new(),
             addresses: BTreeMap::new(),
@@ -266,7 +265,7 @@ impl<'q> KafkaPublishing<'q> {
             all.dropped += settlement.settled.dropped;
             all.bytes += settlement.settled.bytes;
             if let Some(spool) = &mut self.spool {
-                spool.settled(&part.topic, part.partition, self.lanes.settled(part.lane));
+                spool.settled(self.queue, &part.topic, part.partition, self.lanes.settled(part.lane));
             }
             let Sent { topic, partition, .. } = &part;
             match verdict {

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Compression, Producer, Sealed};
-use crate::queue::{Chunk, Event, Settled};
+use crate::chunk::{Chunk, Event};
+use crate::queue::Settled;
 
 /// The pause after a first failure; it doubles with each further one.
 const FIRST_REST: Duration = Duration::from_millis(50);

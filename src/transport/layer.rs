@@ -15,7 +15,8 @@ use tracing_subscriber::filter::Filtered;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::queue::{Event, Queue};
+use crate::chunk::Event;
+use crate::queue::Queue;
 
 /// What a thread keeps of its buffers; one huge event is not to stay for ever.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;

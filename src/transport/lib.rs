@@ -3,6 +3,9 @@
 //! ```text
 //! log call ─▶ layer ─▶ queue ─▶ lanes (one per topic-partition) ─▶ Kafka
 //!            (encodes)  (bytes)  (batches, sequences, answers)
+//!                       │     ▲
+//!                       ▼     │ what an earlier start left
+//!                        spool
 //! ```
 //!
 //! The caller of an event pays for encoding it into a buffer of its thread and for copying it into the queue; one task
@@ -14,6 +17,7 @@
 //! answer that was lost) carries the same `superhero-producer` and `superhero-sequence` headers, so that a reader can tell.
 
 mod batch;
+mod chunk;
 mod config;
 mod guard;
 mod health;

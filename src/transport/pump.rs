@@ -9,8 +9,9 @@ use superhero_event::{Level, Task, encode};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::chunk::{Chunk, Event};
 use crate::lanes::Waiting;
-use crate::queue::{Chunk, Dropped, Event, Queue};
+use crate::queue::{Dropped, Queue};
 
 /// Polls in a row that found nothing, after which the task sleeps until a log call wakes it. Twenty of five milliseconds: a server
 /// that logs ten times a second or more is not woken by its log calls, and an idle one does nothing at all.

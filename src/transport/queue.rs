@@ -1,6 +1,6 @@
 //! The queue between the log calls and the publisher: bounded in bytes, cheap for the caller.
 //!
-//! Events lie one behind the other in chunks of memory that go round between the two sides, so that an event costs a
+//! Events lie one behind the other in [chunks](Chunk) of memory that go round between the two sides, so that an event costs a
 //! copy and no allocation. An event stays accounted for, in bytes and in number, until the publisher settles it.
 
 use std::collections::VecDeque;
@@ -10,20 +10,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use superhero_event::Admission;
 use tokio::sync::Notify;
 
+use crate::chunk::{Chunk, Event, MAX_EVENT_BYTES};
 use crate::config::{QueueConfig, WhenFull};
 use crate::spool::{Blocked, Segments};
 
-/// The memory of a chunk; a larger event gets one of its own.
-const CHUNK_BYTES: usize = 256 * 1024;
-
 /// Empty chunks that are kept; more would only keep memory after a burst.
 const SPARE_CHUNKS: usize = 8;
-
-/// What an event takes besides its own bytes: its frame here, and in a batch the two headers.
-const EVENT_OVERHEAD_BYTES: usize = 112;
-
-/// The largest event; Apache Kafka refuses larger batches unless it is told otherwise (`message.max.bytes`).
-pub(crate) const MAX_EVENT_BYTES: usize = 1024 * 1024 - 1024;
 
 /// What a session may say after it was admitted and before it asks again: eight events of half a KiB.
 const SESSION_OVERSHOOT_BYTES: usize = 8 * 512;
@@ -47,90 +39,6 @@ pub struct Counters {
     pub queued_events: u64,
     /// Their memory.
     pub queued_bytes: u64,
-}
-
-/// The parts of an event, borrowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Event<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) key: Option<&'a [u8]>,
-    pub(crate) value: &'a [u8],
-    /// Milliseconds since 1970, for the record.
-    pub(crate) timestamp_ms: i64,
-}
-
-impl Event<'_> {
-    /// What the event is accounted for with until it is settled.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.topic.len() + self.key.map_or(0, <[u8]>::len) + self.value.len() + EVENT_OVERHEAD_BYTES
-    }
-}
-
-/// Events one behind the other.
-#[derive(Debug, Default)]
-pub(crate) struct Chunk {
-    bytes: Vec<u8>,
-    frames: Vec<Frame>,
-    /// The segment of the spool that all its events are in.
-    segment: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    topic_bytes: u32,
-    /// [`NO_KEY`] where there is none.
-    key_bytes: u32,
-    value_bytes: u32,
-    timestamp_ms: i64,
-}
-
-const NO_KEY: u32 = u32::MAX;
-
-impl Chunk {
-    fn has_room_for(&self, event: &Event<'_>, segment: u64) -> bool {
-        self.segment == segment && (self.bytes.is_empty() || self.bytes.len() + event.held_bytes() <= CHUNK_BYTES)
-    }
-
-    pub(crate) fn push(&mut self, event: &Event<'_>) {
-        // No event is larger than `MAX_EVENT_BYTES`, so lengths fit.
-        self.frames.push(Frame {
-            topic_bytes: event.topic.len() as u32,
-            key_bytes: event.key.map_or(NO_KEY, |key| key.len() as u32),
-            value_bytes: event.value.len() as u32,
-            timestamp_ms: event.timestamp_ms,
-        });
-        self.bytes.extend_from_slice(event.topic.as_bytes());
-        self.bytes.extend_from_slice(event.key.unwrap_or_default());
-        self.bytes.extend_from_slice(event.value);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.frames.len()
-    }
-
-    /// The segment of the spool that its events are in; 0 where there is no spool.
-    pub(crate) fn segment(&self) -> u64 {
-        self.segment
-    }
-
-    pub(crate) fn events(&self) -> impl Iterator<Item = Event<'_>> {
-        let mut rest = self.bytes.as_slice();
-        self.frames.iter().map(move |frame| {
-            let mut take = |bytes: u32| {
-                let (taken, left) = rest.split_at(bytes as usize);
-                rest = left;
-                taken
-            };
-            let topic = std::str::from_utf8(take(frame.topic_bytes)).unwrap_or_default();
-            let key = (frame.key_bytes != NO_KEY).then(|| take(frame.key_bytes));
-            Event { topic, key, value: take(frame.value_bytes), timestamp_ms: frame.timestamp_ms }
-        })
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.frames.clear();
-    }
 }
 
 /// Whether the publisher looks by itself.
@@ -289,7 +197,7 @@ impl Queue {
     /// Gives a chunk that was worked off back.
     pub(crate) fn recycle(&self, mut chunk: Chunk) {
         chunk.clear();
-        if chunk.bytes.capacity() > 2 * CHUNK_BYTES {
+        if !chunk.is_reusable() {
             return;
         }
         let mut state = self.lock();
@@ -399,7 +307,8 @@ impl Queue {
         let State { chunks, unspooled, bypassed, .. } = &mut *state;
         *bypassed += unspooled.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
         let segment = chunks.back().map_or(0, Chunk::segment);
-        chunks.extend(unspooled.drain(..).map(|chunk| Chunk { segment, ..chunk }));
+        unspooled.iter_mut().for_each(|chunk| chunk.set_segment(segment));
+        chunks.append(unspooled);
         state.spooling = Spooling::Off;
     }
 
@@ -512,12 +421,8 @@ fn append(chunks: &mut VecDeque<Chunk>, spare: &mut Vec<Chunk>, segment: u64, ev
     match chunks.back_mut() {
         Some(chunk) if chunk.has_room_for(event, segment) => chunk.push(event),
         _ => {
-            let mut chunk = spare.pop().unwrap_or_else(|| Chunk {
-                bytes: Vec::with_capacity(CHUNK_BYTES),
-                frames: Vec::with_capacity(CHUNK_BYTES / 256),
-                segment,
-            });
-            chunk.segment = segment;
+            let mut chunk = spare.pop().unwrap_or_else(Chunk::with_room);
+            chunk.set_segment(segment);
             chunk.push(event);
             chunks.push_back(chunk);
         }

@@ -17,11 +17,12 @@ use fred::types::{Builder, ConnectHandle};
 use futures_util::future::{BoxFuture, OptionFuture, pending};
 use tokio::time::Instant;
 
+use crate::chunk::Chunk;
 use crate::config::RedisPublisher;
 use crate::health::{HealthCell, Troubles};
 use crate::lanes::Waiting;
 use crate::pump::Publish;
-use crate::queue::{Chunk, Queue, Settled};
+use crate::queue::{Queue, Settled};
 
 /// The events of one pipeline: enough to hide the round trip, and few to send again after a failure.
 const PIPELINE_EVENTS: usize = 512;

@@ -8,7 +8,7 @@
 //! Little-endian. An entry is written with one call, so that what a process was killed over is at most the last one, which
 //! nobody was told had been taken.
 
-use crate::queue::{Event, MAX_EVENT_BYTES};
+use crate::chunk::{Event, MAX_EVENT_BYTES};
 
 /// The length and the checksum.
 const PREFIX_BYTES: usize = 8;

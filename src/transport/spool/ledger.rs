@@ -88,15 +88,7 @@ impl Ledger {
     /// A new one in `folder`.
     pub(super) fn create(folder: &Path) -> Result<Self, SpoolError> {
         let account = Account { begins: [(FIRST_SEGMENT, BTreeMap::new())].into(), ..Account::default() };
-        let file = rewrite(folder, &account)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            file,
-            account,
-            uncounted: BTreeMap::new(),
-            unwritten: Vec::new(),
-            torn: false,
-        })
+        Self::of(folder, account)
     }
 
     /// That which a process left in `folder`; `None` if it had not come to make one, and so had taken no event.
@@ -117,15 +109,13 @@ impl Ledger {
             })?;
             account.apply(line);
         }
+        Self::of(folder, account).map(Some)
+    }
+
+    fn of(folder: &Path, account: Account) -> Result<Self, SpoolError> {
         let file = rewrite(folder, &account)?;
-        Ok(Some(Self {
-            folder: folder.to_owned(),
-            file,
-            account,
-            uncounted: BTreeMap::new(),
-            unwritten: Vec::new(),
-            torn: false,
-        }))
+        let (folder, uncounted, unwritten) = (folder.to_owned(), BTreeMap::new(), Vec::new());
+        Ok(Self { folder, file, account, uncounted, unwritten, torn: false })
     }
 
     /// Removes the file, if there is one.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use super::entry;
-use crate::queue::Event;
+use crate::chunk::Event;
 
 /// Segments of a spool; fewer would keep much that is settled for the sake of little that is not.
 const SEGMENTS: u64 = 16;

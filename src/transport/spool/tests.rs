@@ -11,9 +11,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::batch::{Compression, tests::read};
+use crate::chunk::Event;
 use crate::config::{QueueConfig, WhenFull};
 use crate::lanes::Outcome;
-use crate::queue::Event;
 
 const BATCHES: BatchConfig = BatchConfig { batch_bytes: 16 * 1024, compression: Compression::None };
 const CAPACITY_BYTES: u64 = MIN_CAPACITY_BYTES;
@@ -117,6 +117,11 @@ impl Life {
 
     /// Sends what can be sent, and answers it.
     fn send(&mut self, kafka: &mut Kafka, fate: Fate) {
+        self.send_each(kafka, |_| fate);
+    }
+
+    /// The same, each partition in its own way.
+    fn send_each(&mut self, kafka: &mut Kafka, fate: impl Fn(i32) -> Fate) {
         self.look(kafka);
         self.spool.record().unwrap();
         self.now += Duration::from_secs(2);
@@ -125,6 +130,7 @@ impl Life {
             for part in request.parts {
                 let place = self.lanes.place(part.lane);
                 let place = (place.0.to_owned(), place.1);
+                let fate = fate(place.1);
                 if !matches!(fate, Fate::Lost) {
                     kafka.records.extend(read(&part.batch).into_iter().map(|record| Record {
                         place: place.clone(),
@@ -136,7 +142,7 @@ impl Life {
                 }
                 let outcome = if matches!(fate, Fate::Acknowledged) { Outcome::Acknowledged } else { Outcome::Failed };
                 let settled = self.lanes.answered(part.lane, outcome, self.now).settled;
-                self.spool.settled(&place.0, place.1, self.lanes.settled(part.lane));
+                self.spool.settled(&self.queue, &place.0, place.1, self.lanes.settled(part.lane));
                 all.acknowledged += settled.acknowledged;
                 all.bytes += settled.bytes;
             }
@@ -331,6 +337,32 @@ fn a_full_spool_holds_the_game_back_and_lets_it_go_on() {
     assert!(life.queue.admission().is_open());
     life.deliver(&mut kafka);
     check(&kafka, &emitted).unwrap();
+}
+
+#[test]
+fn what_was_sent_past_a_full_spool_at_the_end_hides_nothing_that_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kafka = Kafka { topics: [("lobby".to_owned(), 3)].into(), ..Kafka::default() };
+    let mut life = Life::start(dir.path());
+    let mut spooled = 0;
+    // Far more than it has room for, which wait in memory.
+    for number in 0..2_000 {
+        life.emit("lobby", Some(number as u8), number);
+        if !life.queue.has_backlog() {
+            spooled = number + 1;
+        }
+    }
+    assert!(life.queue.spool_backlog().is_err() && spooled > 300, "{spooled}");
+    life.queue.bypass_spool();
+    life.poll();
+    for _ in 0..1000 {
+        life.send_each(&mut kafka, |partition| if partition == 0 { Fate::Lost } else { Fate::Acknowledged });
+    }
+    drop(life);
+    Life::start(dir.path()).deliver(&mut kafka);
+    let found: BTreeSet<u64> = kafka.records.iter().map(|record| record.number).collect();
+    let lost: Vec<_> = (0..spooled).filter(|number| !found.contains(number)).collect();
+    assert!(lost.is_empty(), "{} of {spooled} are lost", lost.len());
 }
 
 #[test]
