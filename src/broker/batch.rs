@@ -6,6 +6,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
+use superhero_codec::varint;
 use thiserror::Error;
 
 /// The first offset, the batch's length and the leader epoch: what is written anew.
@@ -192,20 +193,6 @@ impl Batch {
             (0..=self.last_offset_delta).contains(&offset_delta).then_some((offset_delta, timestamp))
         })
     }
-}
-
-/// A zigzag varint, if there is one.
-fn varint(from: &mut &[u8]) -> Option<i64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = from.split_first()?;
-        *from = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
-        }
-    }
-    None
 }
 
 #[cfg(test)]

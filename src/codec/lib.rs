@@ -34,6 +34,20 @@ pub fn decode<M: Decodable>(bytes: &mut Bytes, version: i16) -> Result<M, String
     Ok(decoded)
 }
 
+/// Takes a number in zigzag form, seven bits a byte, from the front of `bytes`; `None` if there is none, or it has more than 64 bits.
+pub fn varint(bytes: &mut &[u8]) -> Option<i64> {
+    let mut value = 0_u64;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
+        }
+    }
+    None
+}
+
 /// On one line.
 fn reason(error: impl std::fmt::Display) -> String {
     format!("{error:#}").trim_end().to_owned()
@@ -115,6 +129,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn numbers_in_zigzag_form_are_read_to_their_ends() {
+        for (bytes, expected, left) in [
+            (&[0x00][..], Some(0), 0),
+            (&[0x01], Some(-1), 0),
+            (&[0x02, 0x07], Some(1), 1),
+            (&[0xac, 0x02], Some(150), 0),
+            (&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], Some(i64::MIN), 0),
+            (&[0x80], None, 0),
+            (&[], None, 0),
+            (&[0x80; 11], None, 1),
+        ] {
+            let mut rest = bytes;
+            assert_eq!((varint(&mut rest), rest.len()), (expected, left), "{bytes:x?}");
+        }
+    }
 
     fn encoded(message: &impl Encodable, version: i16) -> Bytes {
         let mut out = BytesMut::new();

@@ -103,9 +103,7 @@ pub(crate) async fn look(
     topics: Option<&[String]>,
 ) -> Result<(Connection, Metadata), MetadataError> {
     let mut reasons = Vec::new();
-    let servers = &config.bootstrap_servers;
-    let first = LOOKS.fetch_add(1, Ordering::Relaxed);
-    for server in servers.iter().cycle().skip(first % servers.len().max(1)).take(servers.len()) {
+    for server in in_turn(&config.bootstrap_servers, LOOKS.fetch_add(1, Ordering::Relaxed)) {
         let answered = async {
             let mut connection = Connection::open(server, config).await?;
             let needed = [(ApiKey::Metadata, METADATA), (ApiKey::CreateTopics, CREATE_TOPICS)];
@@ -122,6 +120,11 @@ pub(crate) async fn look(
         }
     }
     Err(MetadataError::NoBroker { reasons })
+}
+
+/// All servers, beginning with another one each time.
+fn in_turn(servers: &[String], time: usize) -> impl Iterator<Item = &String> {
+    servers.iter().cycle().skip(time % servers.len().max(1)).take(servers.len())
 }
 
 /// The number of partitions of each of `topics` that exists.
@@ -237,4 +240,18 @@ pub(crate) async fn create_missing(
 /// `host:port`, with an IPv6 address in brackets.
 pub(crate) fn address(host: &str, port: i32) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_server_is_asked_first_in_its_turn_and_each_once() {
+        let servers = ["a", "b", "c"].map(str::to_owned);
+        let order = |time| in_turn(&servers, time).map(String::as_str).collect::<Vec<_>>();
+        assert_eq!([order(0), order(1), order(2)], [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]);
+        assert_eq!(order(usize::MAX).len(), 3);
+        assert_eq!(in_turn(&[], 7).count(), 0);
+    }
 }

@@ -7,7 +7,6 @@ use std::io;
 
 /// A step that changes what is on disk, or makes it last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(not(test), allow(dead_code))]
 pub(crate) enum Point {
     /// The probe that a folder can be written.
     Probe,

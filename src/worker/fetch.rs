@@ -187,6 +187,7 @@ impl Fetcher {
         loop {
             if self.as_batches {
                 if let Some(fetched) = self.read_batches(position).await {
+                    let gone = gone.or(self.cut_off_at.take().map(|end| end..position));
                     return Fetched { gone, ..fetched };
                 }
                 continue;

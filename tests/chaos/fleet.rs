@@ -24,6 +24,10 @@ const STOP_BUDGET: Duration = Duration::from_secs(10);
 /// Beyond the budget that processes have on a machine that runs three brokers as well.
 const STOP_SLACK: Duration = Duration::from_secs(2);
 
+/// What a server prints of its own events when it ends in order, and of those that another start had left.
+const OWN_DELIVERED: &str = "the events are delivered";
+const LEFT_DELIVERED: &str = "the events of an earlier start are delivered";
+
 /// A place that a process fills, again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -293,19 +297,18 @@ async fn leave(role: Role, process: Process) -> Result<Farewell> {
     ensure!(!matches!(role, Role::Server(_)) || took < STOP_BUDGET + STOP_SLACK, "too late: {}", last());
     let told = !status.success();
     ensure!(!told || late.is_some_and(|late| output.contains(late)), "{}", last());
+    ensure!(told || !matches!(role, Role::Server(_)) || output.contains(OWN_DELIVERED), "{}", last());
     Ok(Farewell { delivered: delivered(&output)?, told })
 }
 
 /// What a server says it has delivered, its own events and those that another had left, by producer.
 fn delivered(output: &str) -> Result<BTreeMap<String, u64>> {
-    const OWN: &str = "the events are delivered";
-    const LEFT: &str = "the events of an earlier start are delivered";
-    let lines = output.lines().filter(|line| line.contains(OWN) || line.contains(LEFT));
+    let lines = output.lines().filter(|line| line.contains(OWN_DELIVERED) || line.contains(LEFT_DELIVERED));
     let all = lines.map(|line| {
         let word =
             |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)).context(line.to_owned());
         let emitted: u64 = word("emitted=")?.parse()?;
-        ensure!(line.contains(LEFT) || word("acknowledged=")?.parse() == Ok(emitted), "{line}");
+        ensure!(line.contains(LEFT_DELIVERED) || word("acknowledged=")?.parse() == Ok(emitted), "{line}");
         Ok((word("producer=")?.trim_matches('"').to_owned(), emitted))
     });
     all.collect()

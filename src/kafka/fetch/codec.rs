@@ -37,7 +37,7 @@ fn read(codec: &str, mut decoder: impl Read) -> Result<Vec<u8>, String> {
     let limit = MAX_PLAIN_BYTES as u64 + 1;
     let read: io::Result<usize> = decoder.by_ref().take(limit).read_to_end(&mut plain);
     read.map_err(|error| not_readable(codec, &error))?;
-    bounded(codec, plain)
+    if plain.len() > MAX_PLAIN_BYTES { Err(too_large(codec)) } else { Ok(plain) }
 }
 
 fn snappy(bytes: &[u8]) -> Result<Vec<u8>, String> {
@@ -62,10 +62,6 @@ fn snappy(bytes: &[u8]) -> Result<Vec<u8>, String> {
         rest = left;
     }
     Ok(plain)
-}
-
-fn bounded(codec: &str, plain: Vec<u8>) -> Result<Vec<u8>, String> {
-    if plain.len() > MAX_PLAIN_BYTES { Err(too_large(codec)) } else { Ok(plain) }
 }
 
 fn too_large(codec: &str) -> String {

@@ -44,6 +44,11 @@ pub(crate) fn with_message(message: &str) -> Vec<Captured> {
     CAPTURED.lock().unwrap().iter().filter(|event| event.message() == message).cloned().collect()
 }
 
+/// The place of the first event with a message among all that were captured.
+pub(crate) fn place_of(message: &str) -> Option<usize> {
+    CAPTURED.lock().unwrap().iter().position(|event| event.message() == message)
+}
+
 struct Capture;
 
 impl<S: Subscriber> Layer<S> for Capture {

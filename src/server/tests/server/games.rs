@@ -152,6 +152,7 @@ async fn what_earlier_runs_left_is_told_before_anything_else() {
         }
     })
     .await;
+    assert!(captured::place_of(message::UNDELIVERED) < captured::place_of(&listening));
     let told = captured::with_message(message::UNDELIVERED);
     let tasks: Vec<_> = told.iter().map(|event| event.field("task").unwrap()).collect();
     let expected = [r#"{"producer":"a1","fate":"lost"}"#, r#"{"producer":"b2","fate":"sent again","events":7}"#];
