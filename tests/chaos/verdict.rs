@@ -130,7 +130,7 @@ impl fmt::Display for Verdict {
         writeln!(f, "delivered     {events} events of {producers} starts of servers, as the servers say")?;
         writeln!(f, "answers lost  {} after their request was carried out", self.lost_answers)?;
         writeln!(f, "of others     {} records taken, {} refused or unknown", self.foreign.0, self.foreign.1)?;
-        for Testimony { name, rss_kib, descriptors, peak_kib, peak_descriptors } in &self.testimonies {
+        for Testimony { name, rss_kib, descriptors, peak_kib, peak_descriptors, tenths_kib } in &self.testimonies {
             write!(f, "{name:13} peak {} MiB, {peak_descriptors} descriptors", peak_kib >> 10)?;
             match (rss_kib, descriptors) {
                 (Some(rss), Some(descriptors)) => writeln!(
@@ -143,6 +143,8 @@ impl fmt::Display for Verdict {
                 )?,
                 _ => writeln!(f)?,
             }
+            let tenths: Vec<_> = tenths_kib.iter().map(|kib| (kib >> 10).to_string()).collect();
+            writeln!(f, "              from tenth to tenth of the run {} MiB", tenths.join(", "))?;
         }
         let totals = &self.verification;
         let folders = match self.folders {

@@ -2,6 +2,9 @@
 # shellcheck disable=SC2034,SC2154 # Some names are the sourcing script's, some are for it.
 # Sourced by the scripts beside it: a redis-server. Needs $dir, $redis_port, and $redis_aof: "yes" if it keeps
 # every write in a file, "no" if it keeps nothing.
+#
+# Each write is given to the system before it is answered, so that it outlives the process, and the system syncs when it likes. With a
+# sync each second, which is the default, Redis holds writes back that it has answered, while a sync goes on.
 
 readonly redis_deadline_s=20
 
@@ -13,6 +16,7 @@ port $redis_port
 dir $dir/redis
 save ""
 appendonly $redis_aof
+appendfsync no
 CONF
   start_redis_again
 }
