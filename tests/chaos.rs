@@ -10,7 +10,7 @@
 //! reads topics and files. The exit code is 1 if anything is wrong; then the folder with data and logs stays.
 
 mod clock;
-mod cluster;
+pub mod cluster;
 mod disk;
 mod fleet;
 mod inject;

@@ -13,6 +13,7 @@ mod cli;
 mod clients;
 mod heroes;
 mod kafka;
+mod leaders;
 mod process;
 mod python;
 mod readme;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         clients::tests(),
         heroes::tests(),
         kafka::tests(),
+        leaders::tests(),
         python::tests(),
         readme::tests(),
         spool::tests(),

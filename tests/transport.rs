@@ -39,19 +39,19 @@ pub fn tests() -> Vec<Trial> {
 }
 
 /// A transport and the log whose events it takes.
-struct Emitting {
+pub struct Emitting {
     log: Dispatch,
-    guard: Guard,
+    pub guard: Guard,
 }
 
 impl Emitting {
-    async fn start(config: TransportConfig) -> Result<Self> {
+    pub async fn start(config: TransportConfig) -> Result<Self> {
         let transport = Transport::new(config);
         let log = Dispatch::new(tracing_subscriber::registry().with(transport.layer()));
         Ok(Self { log, guard: transport.start().await? })
     }
 
-    fn emit(&self, topic: &str, numbers: std::ops::Range<usize>) {
+    pub fn emit(&self, topic: &str, numbers: std::ops::Range<usize>) {
         tracing::dispatcher::with_default(&self.log, || {
             numbers.for_each(|number| log(topic, number));
         });
@@ -68,8 +68,8 @@ fn game(number: usize) -> String {
     format!("6a2f41a3-c54c-4bf5-9f3f-{:012x}", number % GAMES)
 }
 
-fn to_kafka(kafka: &Kafka) -> Result<TransportConfig> {
-    let mut cluster = KafkaConfig::new(&kafka.bootstrap, "superhero-test")?;
+pub fn to_kafka(bootstrap: &str) -> Result<TransportConfig> {
+    let mut cluster = KafkaConfig::new(bootstrap, "superhero-test")?;
     // A broker that stands still is given up soon, so that the tests see what follows.
     cluster.request_timeout = Duration::from_secs(2);
     Ok(TransportConfig::new(Publisher::Kafka(KafkaPublisher::new(cluster)), 1))
@@ -162,7 +162,7 @@ async fn arrives() -> Result<()> {
     const EVENTS: usize = 20_000;
     let kafka = Kafka::shared()?;
     let topic = topic(&kafka, "transport.arrives").await?;
-    let emitting = Emitting::start(to_kafka(&kafka)?).await?;
+    let emitting = Emitting::start(to_kafka(&kafka.bootstrap)?).await?;
     emitting.emit(&topic, 0..EVENTS);
     let counters = emitting.guard.close(DEADLINE).await?.counters;
     ensure!(counters.emitted == EVENTS as u64 && counters.acknowledged == EVENTS as u64, "{counters:?}");
@@ -173,7 +173,7 @@ async fn arrives() -> Result<()> {
 async fn only_events() -> Result<()> {
     let kafka = Kafka::shared()?;
     let topic = topic(&kafka, "transport.only_events").await?;
-    let emitting = Emitting::start(to_kafka(&kafka)?).await?;
+    let emitting = Emitting::start(to_kafka(&kafka.bootstrap)?).await?;
     let queue = topic.as_str();
     tracing::dispatcher::with_default(&emitting.log, || {
         tracing::info!(target: "rskafka::client", queue, "a library's line");
@@ -192,7 +192,7 @@ async fn broker_pauses() -> Result<()> {
     const EVENTS: usize = 4_000;
     let kafka = Kafka::start()?;
     let topic = topic(&kafka, "transport.broker_pauses").await?;
-    let emitting = Emitting::start(to_kafka(&kafka)?).await?;
+    let emitting = Emitting::start(to_kafka(&kafka.bootstrap)?).await?;
     emitting.emit(&topic, 0..EVENTS / 2);
     eventually("the first half is acknowledged", DEADLINE, async || {
         Ok(emitting.guard.counters().acknowledged == EVENTS as u64 / 2)
@@ -213,7 +213,7 @@ async fn broker_gone() -> Result<()> {
     const EVENTS: usize = 100;
     let kafka = Kafka::start()?;
     let topic = topic(&kafka, "transport.broker_gone").await?;
-    let emitting = Emitting::start(to_kafka(&kafka)?).await?;
+    let emitting = Emitting::start(to_kafka(&kafka.bootstrap)?).await?;
     emitting.emit(&topic, 0..EVENTS);
     eventually("they are acknowledged", DEADLINE, async || Ok(emitting.guard.counters().acknowledged == EVENTS as u64))
         .await?;
@@ -232,7 +232,7 @@ async fn broker_gone() -> Result<()> {
 async fn holds_back() -> Result<()> {
     const CAPACITY_BYTES: usize = 64 << 10;
     let kafka = Kafka::shared()?;
-    let mut config = to_kafka(&kafka)?;
+    let mut config = to_kafka(&kafka.bootstrap)?;
     config.queue.capacity_bytes = CAPACITY_BYTES;
     let emitting = Emitting::start(config).await?;
     // Nothing leaves the queue before there is a topic.
@@ -253,7 +253,7 @@ async fn holds_back() -> Result<()> {
 async fn drops() -> Result<()> {
     const EVENTS: usize = 2_000;
     let kafka = Kafka::shared()?;
-    let mut config = to_kafka(&kafka)?;
+    let mut config = to_kafka(&kafka.bootstrap)?;
     config.queue.capacity_bytes = 64 << 10;
     config.queue.when_full = WhenFull::Drop;
     let emitting = Emitting::start(config).await?;
@@ -274,7 +274,7 @@ async fn drops() -> Result<()> {
 async fn topic_comes_later() -> Result<()> {
     const EVENTS: usize = 50;
     let kafka = Kafka::shared()?;
-    let emitting = Emitting::start(to_kafka(&kafka)?).await?;
+    let emitting = Emitting::start(to_kafka(&kafka.bootstrap)?).await?;
     let name = "transport.topic_comes_later";
     emitting.emit(name, 0..EVENTS);
     eventually("the transport says that the topic is missing", DEADLINE, async || {
@@ -294,7 +294,7 @@ async fn mistimed() -> Result<()> {
     const MAKE: [&str; 6] =
         ["--create", "--partitions", "4", "--config", "message.timestamp.before.max.ms=500", "--topic"];
     let kafka = Kafka::shared()?;
-    let emitting = Emitting::start(to_kafka(&kafka)?).await?;
+    let emitting = Emitting::start(to_kafka(&kafka.bootstrap)?).await?;
     let name = "transport.mistimed";
     emitting.emit(name, 0..EVENTS);
     let arguments = [&MAKE[..], &[name]].concat();

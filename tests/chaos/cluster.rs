@@ -17,7 +17,7 @@ use superhero_kafka::wire::Connection;
 use superhero_kafka::{Cluster, KafkaConfig};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::proxy::{Proxy, Rules};
+use super::proxy::{Leaders, Proxy, Rules};
 use crate::process::{self, Signal};
 use crate::services::Started;
 
@@ -85,8 +85,9 @@ impl Services {
         let started = Started::up(&flags)?;
         let rules = Rules::new();
         let behind = started.setting("KAFKA_BEHIND_PROXIES")?;
-        let proxies = proxies.into_iter().zip(behind.split(','));
-        let proxies = proxies.map(|(proxy, broker)| proxy.serve(broker.to_owned(), rules.clone())).collect();
+        let proxies = proxies.into_iter().zip(behind.split(',')).enumerate();
+        let proxies = proxies.map(|(node, (proxy, broker))| proxy.serve(node, broker.to_owned(), rules.clone()));
+        let proxies = proxies.collect();
         let mut kafka = KafkaConfig::new(&started.setting("KAFKA_BOOTSTRAP_SERVERS")?, "superhero-chaos")?;
         kafka.request_timeout = REQUEST_TIMEOUT;
         let cluster = Cluster::connect(&kafka, tokio::time::Instant::now() + CONNECT_TIMEOUT).await?;
@@ -131,8 +132,7 @@ impl Services {
 
     /// The node that leads a partition; none if nobody does, or nobody can tell.
     pub async fn leader(&self, topic: &str, partition: i32) -> Option<usize> {
-        let metadata = self.cluster.metadata().await.ok()?;
-        let leader = metadata.topics.get(topic)?.partitions.get(&partition)?.leader?;
+        let leader = *self.leaders().await.ok()?.get(&(topic.to_owned(), partition))?;
         usize::try_from(leader - 1).ok()
     }
 
@@ -152,22 +152,51 @@ impl Services {
 
     /// Lets the next of its replicas lead every partition of the groups' offsets.
     pub async fn move_coordinators(&self, turn: u64) -> Result<()> {
-        let first = (turn % NODES as u64) as i32;
-        let replicas: Vec<_> = (0..NODES as i32).map(|place| BrokerId((first + place) % NODES as i32 + 1)).collect();
-        let name = TopicName(StrBytes::from_static_str(OFFSETS_TOPIC));
+        self.lead(OFFSETS_TOPIC, OFFSETS_PARTITIONS, (turn % NODES as u64) as usize).await
+    }
+
+    /// For so long a node tells who led before the leaders of a topic moved; fails if nobody has asked it.
+    pub async fn look_back(&self, node: usize, topic: &str, partitions: i32, lasts: Duration) -> Result<()> {
+        let led = self.leaders().await?;
+        let leader = led.get(&(topic.to_owned(), 0)).context("no leader to move")?;
+        // Counted from 1 among the brokers, and from 0 here: this is the next one.
+        let next = *leader as usize % NODES;
+        self.rules.look_back(node, led);
+        let moved = self.lead(topic, partitions, next).await;
+        tokio::time::sleep(lasts).await;
+        let misled = self.rules.look_forward(node);
+        moved?;
+        ensure!(misled > 0, "nobody has asked who leads");
+        Ok(())
+    }
+
+    /// The leaders of all partitions that have one.
+    pub async fn leaders(&self) -> Result<Leaders> {
+        let mut leaders = Leaders::new();
+        for (name, topic) in self.cluster.metadata().await?.topics {
+            let led = topic.partitions.into_iter().filter_map(|(number, partition)| Some((number, partition.leader?)));
+            leaders.extend(led.map(|(number, leader)| ((name.clone(), number), leader)));
+        }
+        Ok(leaders)
+    }
+
+    /// Lets a node lead the partitions of a topic that all nodes hold.
+    pub async fn lead(&self, topic: &str, partitions: i32, node: usize) -> Result<()> {
+        let replicas: Vec<_> = (node..node + NODES).map(|node| BrokerId((node % NODES) as i32 + 1)).collect();
+        let name = TopicName(StrBytes::from_string(topic.to_owned()));
         let partition =
             |index| ReassignablePartition::default().with_partition_index(index).with_replicas(Some(replicas.clone()));
-        let topic = ReassignableTopic::default()
+        let reassigned = ReassignableTopic::default()
             .with_name(name.clone())
-            .with_partitions((0..OFFSETS_PARTITIONS).map(partition).collect());
-        let order = AlterPartitionReassignmentsRequest::default().with_timeout_ms(5_000).with_topics(vec![topic]);
+            .with_partitions((0..partitions).map(partition).collect());
+        let order = AlterPartitionReassignmentsRequest::default().with_timeout_ms(5_000).with_topics(vec![reassigned]);
         let answer = self.ask(0, &order).await?;
-        ensure!(answer.error_code == 0, "the coordinators' replicas cannot be put in order: {answer:?}");
-        let partitions = TopicPartitions::default().with_topic(name).with_partitions((0..OFFSETS_PARTITIONS).collect());
+        ensure!(answer.error_code == 0, "the replicas of {topic} cannot be put in order: {answer:?}");
+        let elected = TopicPartitions::default().with_topic(name).with_partitions((0..partitions).collect());
         let preferred =
-            ElectLeadersRequest::default().with_timeout_ms(5_000).with_topic_partitions(Some(vec![partitions]));
+            ElectLeadersRequest::default().with_timeout_ms(5_000).with_topic_partitions(Some(vec![elected]));
         let answer = self.ask(1, &preferred).await?;
-        ensure!(answer.error_code == 0, "the coordinators cannot be moved: {answer:?}");
+        ensure!(answer.error_code == 0, "the leaders of {topic} cannot be moved: {answer:?}");
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use super::fleet::{BOTS, GUEST, Role, SERVERS, WORKERS};
 use super::others;
 use super::plan::{Fault, Injection};
 use super::proxy::{Rules, Side};
-use super::run::{PARTITIONS, Run};
+use super::run::{GAME_TOPIC, PARTITIONS, Run};
 use crate::process::Signal;
 
 /// What producers and consumers may have while they are throttled.
@@ -82,7 +82,7 @@ impl Run<'_> {
             (Undo::Missed, _) | (Undo::LoseNoMore { .. }, _) => false,
             (Undo::StartNodes(nodes), _) => !nodes.is_empty(),
             // Orders tell when they are carried out.
-            (_, Fault::MoveCoordinator | Fault::ForeignRecords | Fault::GrowTopic) => false,
+            (_, Fault::MoveCoordinator | Fault::OldView | Fault::ForeignRecords | Fault::GrowTopic) => false,
             _ => true,
         };
         self.happened(happened.then_some(injection.fault));
@@ -90,7 +90,7 @@ impl Run<'_> {
     }
 
     async fn make(&mut self, injection: Injection) -> Result<Undo> {
-        let Injection { fault, pick, .. } = injection;
+        let Injection { fault, pick, lasts, .. } = injection;
         let among = |count: usize| (pick % count as u64) as usize;
         let node = among(NODES);
         // The first of each is the witness, and spared by whatever ends a process.
@@ -127,7 +127,7 @@ impl Run<'_> {
             Fault::KillBroker => self.kill_nodes(&[node]),
             Fault::KillLeader => {
                 let partition = (pick >> 8) as i32 & (PARTITIONS - 1);
-                let looking = self.services.leader("lib.server.game", partition);
+                let looking = self.services.leader(GAME_TOPIC, partition);
                 let leader = tokio::time::timeout(LOOK_TIMEOUT, looking).await.ok().flatten();
                 self.kill_nodes(&[leader.unwrap_or(node)])
             }
@@ -146,6 +146,9 @@ impl Run<'_> {
             Fault::MoveCoordinator => {
                 self.order(fault, move |services| async move { services.move_coordinators(pick).await })
             }
+            Fault::OldView => self.order(fault, move |services| async move {
+                services.look_back(node, GAME_TOPIC, PARTITIONS, lasts).await
+            }),
             Fault::Throttle => {
                 match tokio::time::timeout(LOOK_TIMEOUT, self.services.throttle(Some(THROTTLED_BYTES_PER_SECOND))).await
                 {

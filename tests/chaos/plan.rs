@@ -72,6 +72,8 @@ faults! {
     KillTwoBrokers = "kill-two-brokers" on Brokers for 1_000..=8_000,
     /// The group's offsets are led by another broker.
     MoveCoordinator = "move-coordinator" on Cluster for 500..=2_000,
+    /// The leaders of a topic move, and a broker tells of those before.
+    OldView = "old-view" on Cluster for 3_000..=8_000,
     /// Brokers let producers and consumers wait: a quota.
     Throttle = "throttle" on Cluster for 2_000..=8_000,
     /// Redis is killed, and started again.

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use kafka_protocol::messages::ApiKey;
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, BrokerId, MetadataResponse, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -49,6 +51,18 @@ struct State {
     /// Answers that are still to be lost, by the API key of their requests.
     lose: BTreeMap<i16, u32>,
     lost: u64,
+    /// By node.
+    old_views: BTreeMap<usize, OldView>,
+}
+
+/// The node's id that leads a partition of a topic.
+pub type Leaders = BTreeMap<(String, i32), i32>;
+
+/// Who led once, and how many answers differed for it.
+#[derive(Debug)]
+struct OldView {
+    led: Leaders,
+    misled: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,6 +121,28 @@ impl Rules {
         self.lock().lost
     }
 
+    /// From now on a node says that these lead, whoever does.
+    pub fn look_back(&self, node: usize, led: Leaders) {
+        self.lock().old_views.insert(node, OldView { led, misled: 0 });
+    }
+
+    /// It says what is so again; returns how many of its answers were not.
+    pub fn look_forward(&self, node: usize) -> u64 {
+        self.lock().old_views.remove(&node).map_or(0, |view| view.misled)
+    }
+
+    /// The answer as the node would have given it before, where that differs.
+    fn old_answer(&self, node: usize, asked: Asked, frame: &[u8]) -> Result<Option<Vec<u8>>> {
+        if asked.api != ApiKey::Metadata as i16 {
+            return Ok(None);
+        }
+        let mut state = self.lock();
+        let Some(view) = state.old_views.get_mut(&node) else { return Ok(None) };
+        let answer = with_leaders(frame, asked.version, &view.led)?;
+        view.misled += u64::from(answer.is_some());
+        Ok(answer)
+    }
+
     fn is_to_be_lost(&self, api: i16) -> bool {
         let mut state = self.lock();
         let Some(left) = state.lose.get_mut(&api).filter(|left| **left > 0) else { return false };
@@ -136,8 +172,8 @@ impl Proxy {
         Ok(Self { listener, address })
     }
 
-    /// Passes connections on to `broker`.
-    pub fn serve(self, broker: String, rules: Rules) -> AbortOnDropHandle<()> {
+    /// Passes connections on to a node's broker.
+    pub fn serve(self, node: usize, broker: String, rules: Rules) -> AbortOnDropHandle<()> {
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -148,7 +184,7 @@ impl Proxy {
                         let Ok((client, _)) = accepted else { continue };
                         let (broker, rules) = (broker.clone(), rules.clone());
                         // However a connection ends, both of its ends see it end.
-                        connections.spawn(async move { pass(client, &broker, &rules).await.err() });
+                        connections.spawn(async move { pass(client, node, &broker, &rules).await.err() });
                     }
                 }
             }
@@ -157,13 +193,13 @@ impl Proxy {
 }
 
 /// Passes one connection on until an end closes it or the rules cut it.
-async fn pass(client: TcpStream, broker: &str, rules: &Rules) -> Result<()> {
+async fn pass(client: TcpStream, node: usize, broker: &str, rules: &Rules) -> Result<()> {
     let server = TcpStream::connect(broker).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let passing = Passing { rules, asked: Mutex::default(), side: watch::Sender::new(None) };
+    let passing = Passing { node, rules, asked: Mutex::default(), side: watch::Sender::new(None) };
     tokio::select! {
         ended = passing.requests(from_client, to_server) => ended,
         ended = passing.answers(from_server, to_client) => ended,
@@ -172,24 +208,32 @@ async fn pass(client: TcpStream, broker: &str, rules: &Rules) -> Result<()> {
 }
 
 struct Passing<'a> {
+    node: usize,
     rules: &'a Rules,
     /// The requests that have no answer yet; a broker answers them in order.
-    asked: Mutex<VecDeque<i16>>,
+    asked: Mutex<VecDeque<Asked>>,
     side: watch::Sender<Option<Side>>,
+}
+
+/// What a request asks.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    api: i16,
+    version: i16,
 }
 
 impl Passing<'_> {
     async fn requests(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Result<()> {
         loop {
             let frame = read_frame(&mut from).await?;
-            let (api, client_id) = request_header(&frame).context("a request without a header")?;
+            let (asked, client_id) = request_header(&frame).context("a request without a header")?;
             self.side.send_if_modified(|side| {
                 side.is_none() && {
                     *side = Side::of(client_id);
                     side.is_some()
                 }
             });
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push_back(api);
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push_back(asked);
             self.write(&mut to, &frame).await?;
         }
     }
@@ -197,11 +241,13 @@ impl Passing<'_> {
     async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Result<()> {
         loop {
             let frame = read_frame(&mut from).await?;
-            let api = self.asked.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            if self.rules.is_to_be_lost(api.context("an answer to nothing")?) {
+            let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let asked = asked.context("an answer to nothing")?;
+            if self.rules.is_to_be_lost(asked.api) {
                 return Ok(());
             }
-            self.write(&mut to, &frame).await?;
+            let old = self.rules.old_answer(self.node, asked, &frame)?;
+            self.write(&mut to, &old.unwrap_or(frame)).await?;
         }
     }
 
@@ -243,9 +289,35 @@ async fn read_frame(from: &mut OwnedReadHalf) -> Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// API key and client id: behind the length stand key, version (int16 both), correlation id (int32), and a string.
-fn request_header(frame: &[u8]) -> Option<(i16, &[u8])> {
-    let api = i16::from_be_bytes(*frame.get(4..)?.first_chunk()?);
-    let length = i16::from_be_bytes(*frame.get(12..)?.first_chunk()?);
-    Some((api, frame.get(14..14 + usize::try_from(length).unwrap_or(0))?))
+/// What is asked and the client id: behind the length stand key, version (int16 both), correlation id (int32), and a string.
+fn request_header(frame: &[u8]) -> Option<(Asked, &[u8])> {
+    let int16 = |at: usize| Some(i16::from_be_bytes(*frame.get(at..)?.first_chunk()?));
+    let asked = Asked { api: int16(4)?, version: int16(6)? };
+    let length = usize::try_from(int16(12)?).unwrap_or(0);
+    Some((asked, frame.get(14..14 + length)?))
+}
+
+/// A metadata answer that names these leaders; none if it does so already.
+fn with_leaders(frame: &[u8], version: i16, leaders: &Leaders) -> Result<Option<Vec<u8>>> {
+    let header_version = ApiKey::Metadata.response_header_version(version);
+    let mut body = Bytes::copy_from_slice(&frame[4..]);
+    let header = ResponseHeader::decode(&mut body, header_version)?;
+    let mut answer = MetadataResponse::decode(&mut body, version)?;
+    let mut differs = false;
+    for topic in &mut answer.topics {
+        let name = topic.name.as_ref().map(|name| name.0.to_string()).unwrap_or_default();
+        for partition in &mut topic.partitions {
+            let led = leaders.get(&(name.clone(), partition.partition_index));
+            if let Some(led) = led.filter(|led| **led != partition.leader_id.0) {
+                (partition.leader_id, partition.error_code) = (BrokerId(*led), 0);
+                differs = true;
+            }
+        }
+    }
+    let mut told = BytesMut::from([0; 4].as_slice());
+    header.encode(&mut told, header_version)?;
+    answer.encode(&mut told, version)?;
+    let length = u32::try_from(told.len() - 4)?;
+    told[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(differs.then(|| told.into()))
 }

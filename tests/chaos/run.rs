@@ -23,7 +23,9 @@ use super::witness::{Testimony, Witness};
 use crate::process::eventually;
 
 /// The simulator's topics, and the one of others.
-pub const TOPICS: [&str; 4] = ["client.__main__", "lib.server.lobby", "lib.server.game", others::TOPIC];
+pub const TOPICS: [&str; 4] = ["client.__main__", "lib.server.lobby", GAME_TOPIC, others::TOPIC];
+/// The busiest of them.
+pub const GAME_TOPIC: &str = "lib.server.game";
 /// Of each of the simulator's topics.
 pub const PARTITIONS: i32 = 4;
 /// Until the workers have published what there is, once nothing is wrong any more.
@@ -130,7 +132,7 @@ impl<'a> Run<'a> {
         let folders = self.fleet.recipe.folders.clone();
         eventually("the first rows are published", START_DEADLINE, async || {
             self.fleet.check()?;
-            Ok(folders.iter().any(|folder| folder.join("superhero/raw/topic=lib.server.game").exists()))
+            Ok(folders.iter().any(|folder| folder.join(format!("superhero/raw/topic={GAME_TOPIC}")).exists()))
         })
         .await
     }

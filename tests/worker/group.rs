@@ -150,7 +150,7 @@ pub async fn repetitions_are_left_out_across_a_rebalance(kafka: &Kafka, folder: 
 
 pub async fn a_worker_waits_for_a_topic_that_is_made_later(kafka: &Kafka, folder: &Path) -> Result<()> {
     let topic = format!("later-{}", uuid::Uuid::new_v4());
-    let setting = Setting::without_topic(kafka, folder, &topic, 2).await?;
+    let setting = Setting::without_topic(&kafka.bootstrap, folder, &topic, 2).await?;
     let worker = setting.start(setting.config());
     eventually("the worker has made its folder", PATIENCE, async || Ok(setting.root().exists())).await?;
     ensure!(!setting.cluster.topics().await?.contains_key(&topic), "to wait for a topic makes it");

@@ -61,13 +61,13 @@ impl Setting {
 
     /// With a topic of that name, made if it is missing.
     pub async fn of_topic(kafka: &Kafka, output: &Path, topic: &str, partitions: i32) -> Result<Self> {
-        let setting = Self::without_topic(kafka, output, topic, partitions).await?;
+        let setting = Self::without_topic(&kafka.bootstrap, output, topic, partitions).await?;
         setting.make_topic().await?;
         Ok(setting)
     }
 
-    pub async fn without_topic(kafka: &Kafka, output: &Path, topic: &str, partitions: i32) -> Result<Self> {
-        let mut kafka = KafkaConfig::new(&kafka.bootstrap, "superhero-test")?;
+    pub async fn without_topic(servers: &str, output: &Path, topic: &str, partitions: i32) -> Result<Self> {
+        let mut kafka = KafkaConfig::new(servers, "superhero-test")?;
         kafka.request_timeout = REQUEST_TIMEOUT;
         let cluster = Cluster::connect(&kafka, tokio::time::Instant::now() + PATIENCE).await?;
         let group = format!("group-{}", Uuid::new_v4());
