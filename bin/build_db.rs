@@ -3,13 +3,13 @@
 mod hero_api;
 mod redis;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use superhero_game::{Hero, built_in_roster, parse_heroes};
-use superhero_service::{Failure, LogArguments, RedisArguments, Secret, run, seconds};
+use superhero_service::{Failure, Kind, LogArguments, RedisArguments, Secret, Settings, run, seconds};
 use superhero_store::GameStore;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -17,7 +17,7 @@ use tracing_subscriber::layer::Identity;
 
 /// Loads the heroes into Redis in place of those that are there: the built-in ones, a file's, or the hero API's
 #[derive(Debug, Parser)]
-#[command(name = "superhero-build-db", version)]
+#[command(name = "superhero-build-db", version = env!("SUPERHERO_VERSION"))]
 struct Arguments {
     /// A file in the form of the public superhero JSON, instead of the built-in heroes
     #[arg(long, env = "HEROES", value_name = "FILE", conflicts_with = "pull")]
@@ -51,9 +51,9 @@ enum HeroesError {
     #[error("cannot read the hero file {file}: {source}")]
     Unreadable { file: PathBuf, source: std::io::Error },
     #[error("the hero file {file} is refused, nothing was loaded: {source}")]
-    Broken { file: PathBuf, source: superhero_game::HeroError },
+    Broken { file: PathBuf, source: Box<superhero_game::HeroError> },
     #[error("what the hero API sent is refused, nothing was loaded: {0}")]
-    Sent(#[source] superhero_game::HeroError),
+    Sent(#[source] Box<superhero_game::HeroError>),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +64,18 @@ fn main() -> ExitCode {
             () = stop.cancelled() => Err("stopped before the heroes were loaded".into()),
         }
     })
+}
+
+impl Settings for Arguments {
+    fn validate(&self) -> Result<(), Failure> {
+        if let (true, Some(token)) = (self.pull, &self.api_token) {
+            hero_api::Api::new(&self.api_url, token).map_err(|error| Failure::new(Kind::Usage, error))?;
+        }
+        if let Some(file) = &self.heroes {
+            from_file(file)?;
+        }
+        Ok(())
+    }
 }
 
 impl Arguments {
@@ -80,12 +92,20 @@ impl Arguments {
     async fn read(&self) -> Result<(Vec<Hero>, String), Failure> {
         if let (true, Some(token)) = (self.pull, &self.api_token) {
             let json = hero_api::pull(&self.api_url, token).await?;
-            return Ok((parse_heroes(&json).map_err(HeroesError::Sent)?, self.api_url.clone()));
+            return Ok((
+                parse_heroes(&json).map_err(|error| HeroesError::Sent(Box::new(error)))?,
+                self.api_url.clone(),
+            ));
         }
-        let Some(file) = self.heroes.clone() else { return Ok((built_in_roster(), "the built-in roster".to_owned())) };
-        let json =
-            std::fs::read_to_string(&file).map_err(|source| HeroesError::Unreadable { file: file.clone(), source })?;
-        let heroes = parse_heroes(&json).map_err(|source| HeroesError::Broken { file: file.clone(), source })?;
-        Ok((heroes, file.display().to_string()))
+        match &self.heroes {
+            Some(file) => Ok((from_file(file)?, file.display().to_string())),
+            None => Ok((built_in_roster(), "the built-in roster".to_owned())),
+        }
     }
+}
+
+fn from_file(file: &Path) -> Result<Vec<Hero>, HeroesError> {
+    let unreadable = |source| HeroesError::Unreadable { file: file.to_owned(), source };
+    let json = std::fs::read_to_string(file).map_err(unreadable)?;
+    parse_heroes(&json).map_err(|source| HeroesError::Broken { file: file.to_owned(), source: Box::new(source) })
 }

@@ -60,7 +60,7 @@ pub(crate) async fn pull(url: &str, token: &Secret) -> Result<String, PullError>
     Ok(format!("[{}]", heroes.join(",")))
 }
 
-struct Api {
+pub(crate) struct Api {
     /// `host:port`.
     host: String,
     /// The path of a hero without its number.
@@ -68,7 +68,9 @@ struct Api {
 }
 
 impl Api {
-    fn new(url: &str, token: &Secret) -> Result<Self, PullError> {
+    /// # Errors
+    /// [`PullError::Url`].
+    pub(crate) fn new(url: &str, token: &Secret) -> Result<Self, PullError> {
         let refused = || PullError::Url { url: url.to_owned() };
         let uri: Uri = url.parse().map_err(|_| refused())?;
         let host = uri.host().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(refused)?;

@@ -4,14 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use superhero_player::{PlayersConfig, PlayersError, ServerAddress};
-use superhero_service::{Failure, Kind, LogArguments, run, seconds};
+use superhero_player::{PlayersConfig, PlayersError, ServerAddress, ServerAddressError};
+use superhero_service::{Failure, Kind, LogArguments, Settings, run, seconds};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
 
 /// Bots that play on a game server, any number in one process; ends when all have played
 #[derive(Debug, Parser)]
-#[command(name = "superhero-player", version)]
+#[command(name = "superhero-player", version = env!("SUPERHERO_VERSION"))]
 struct Arguments {
     /// How many bots
     #[arg(long, env = "PLAYERS", value_name = "COUNT", default_value_t = 1)]
@@ -68,6 +68,12 @@ fn main() -> ExitCode {
     run(async |arguments: Arguments, stop: CancellationToken| arguments.play(stop).await)
 }
 
+impl Settings for Arguments {
+    fn validate(&self) -> Result<(), Failure> {
+        self.places().map(drop)
+    }
+}
+
 impl Arguments {
     async fn play(self, stop: CancellationToken) -> Result<(), Failure> {
         let _log = self.log.start("superhero-player", Identity::new())?;
@@ -81,21 +87,11 @@ impl Arguments {
         Ok(())
     }
 
-    fn config(self) -> Result<PlayersConfig, Failure> {
+    fn config(&self) -> Result<PlayersConfig, Failure> {
         let seed = self.seed.unwrap_or_else(rand::random);
         tracing::info!(seed, "--seed replays these choices");
-        let servers = if self.servers.is_empty() {
-            let address = format!("{}:{}", self.websocket_host, self.websocket_port);
-            vec![
-                address
-                    .parse()
-                    .map_err(|error: superhero_player::ServerAddressError| Failure::new(Kind::Usage, error))?,
-            ]
-        } else {
-            self.servers
-        };
         Ok(PlayersConfig {
-            servers,
+            servers: self.places()?,
             players: self.players,
             games: self.games.0,
             sleep: self.client_sleep,
@@ -103,5 +99,14 @@ impl Arguments {
             patience: self.patience,
             ..PlayersConfig::default()
         })
+    }
+
+    /// The servers to spread over.
+    fn places(&self) -> Result<Vec<ServerAddress>, Failure> {
+        if !self.servers.is_empty() {
+            return Ok(self.servers.clone());
+        }
+        let place = format!("{}:{}", self.websocket_host, self.websocket_port).parse();
+        Ok(vec![place.map_err(|error: ServerAddressError| Failure::new(Kind::Usage, error))?])
     }
 }

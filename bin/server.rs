@@ -1,5 +1,6 @@
 //! `superhero-server`: the game server.
 
+mod healthcheck;
 mod kafka;
 mod redis;
 mod runs;
@@ -9,12 +10,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
+use healthcheck::{Also, healthcheck};
 use runs::Run;
 use superhero_event::topic;
 use superhero_game::Limits;
 use superhero_server::{Health, ServerConfig};
 use superhero_service::{
-    Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Secret, WaitArguments, run, seconds,
+    Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Secret, Settings, WaitArguments, run, seconds,
 };
 use superhero_transport::{
     Compression, KafkaPublisher, Publisher, QueueConfig, RedisPublisher, SpoolConfig, Transport, TransportConfig,
@@ -26,7 +28,7 @@ use tracing::info;
 
 /// The game server: bots connect by WebSocket, games live in Redis, and what happens goes where LOGGER_MODULE says
 #[derive(Debug, Parser)]
-#[command(name = "superhero-server", version)]
+#[command(name = "superhero-server", version = env!("SUPERHERO_VERSION"))]
 struct Arguments {
     #[command(flatten)]
     server: ServerArguments,
@@ -40,6 +42,8 @@ struct Arguments {
     wait: WaitArguments,
     #[command(flatten)]
     log: LogArguments,
+    #[command(subcommand)]
+    also: Option<Also>,
 }
 
 #[derive(Args, Debug)]
@@ -146,7 +150,16 @@ enum Codec {
 }
 
 fn main() -> ExitCode {
-    run(async |arguments: Arguments, stop: CancellationToken| arguments.serve(stop).await)
+    run(async |arguments: Arguments, stop: CancellationToken| match arguments.also {
+        Some(Also::Healthcheck) => healthcheck(&arguments.server.websocket_host, arguments.server.websocket_port).await,
+        None => arguments.serve(stop).await,
+    })
+}
+
+impl Settings for Arguments {
+    fn validate(&self) -> Result<(), Failure> {
+        self.transport().map(drop)
+    }
 }
 
 impl Arguments {

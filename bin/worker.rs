@@ -1,25 +1,33 @@
 //! `superhero-worker`: a member of the consumer group that turns topics into files.
 
+mod healthcheck;
 mod kafka;
 mod redis;
 
+use std::future::{pending, ready};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, ValueEnum};
+use healthcheck::{Also, healthcheck};
 use superhero_event::topic;
 use superhero_kafka::group::{Assignor, GroupConfig, GroupError};
-use superhero_service::{Failure, KafkaArguments, Kind, LogArguments, RedisArguments, WaitArguments, run, seconds};
-use superhero_sink::{Compression, Rotation, Settings};
+use superhero_monitor::{Health, serve};
+use superhero_service::{
+    Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Settings, WaitArguments, host_and_port, run, seconds,
+};
+use superhero_sink::{Compression, Rotation};
+use superhero_store::GameStore;
 use superhero_worker::{DEFAULT_GROUP, WorkerConfig, WorkerError};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
 
 /// A member of the worker group: takes its share of the topics' partitions and writes their records as JSON lines, each once
 #[derive(Debug, Parser)]
-#[command(name = "superhero-worker", version)]
+#[command(name = "superhero-worker", version = env!("SUPERHERO_VERSION"))]
 struct Arguments {
     #[command(flatten)]
     worker: WorkerArguments,
@@ -30,9 +38,13 @@ struct Arguments {
     #[command(flatten)]
     redis: RedisArguments,
     #[command(flatten)]
+    health: HealthArguments,
+    #[command(flatten)]
     wait: WaitArguments,
     #[command(flatten)]
     log: LogArguments,
+    #[command(subcommand)]
+    also: Option<Also>,
 }
 
 #[derive(Args, Debug)]
@@ -99,6 +111,14 @@ struct GroupArguments {
     heartbeat_interval: Duration,
 }
 
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Health")]
+struct HealthArguments {
+    /// Answer /livez and /readyz there, as host:port; without it nobody is answered
+    #[arg(long, env = "HEALTH_LISTEN", value_name = "HOST:PORT", value_parser = host_and_port)]
+    health_listen: Option<(String, u16)>,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Codec {
     Gzip,
@@ -106,7 +126,16 @@ enum Codec {
 }
 
 fn main() -> ExitCode {
-    run(async |arguments: Arguments, stop: CancellationToken| arguments.work(stop).await)
+    run(async |arguments: Arguments, stop: CancellationToken| match arguments.also {
+        Some(Also::Healthcheck) => arguments.health.ask().await,
+        None => arguments.work(stop).await,
+    })
+}
+
+impl Settings for Arguments {
+    fn validate(&self) -> Result<(), Failure> {
+        self.config()?.group.check().map_err(|error| Failure::new(Kind::Usage, error))
+    }
 }
 
 impl Arguments {
@@ -117,7 +146,15 @@ impl Arguments {
         if self.wait.wait {
             kafka::wait(&config.kafka, &self.kafka, &config.group.topics, self.wait.timeout).await?;
         }
-        let worked = superhero_worker::run(config, store.clone(), stop).await;
+        let (health, monitor, redis) = (Health::new(), config.monitor.clone(), store.clone());
+        let health = health.with("group", move || ready(monitor.health())).with("store", move || {
+            let redis = redis.clone();
+            async move { redis.ping().await.map_err(|error| error.to_string()) }
+        });
+        let worked = tokio::select! {
+            worked = superhero_worker::run(config, store.clone(), stop) => worked,
+            failed = self.health.serve(health) => return Err(failed),
+        };
         let closed = store.close().await;
         worked.map_err(|error| Failure::new(kind(&error), error))?;
         Ok(closed?)
@@ -134,7 +171,7 @@ impl Arguments {
                 heartbeat_interval: group.heartbeat_interval,
                 ..GroupConfig::new(&group.group, &worker.worker_channel)
             },
-            sink: Settings {
+            sink: superhero_sink::Settings {
                 rotation: Rotation {
                     max_bytes: worker.sink_rotate_bytes,
                     max_records: worker.sink_rotate_records,
@@ -155,6 +192,34 @@ impl Arguments {
             ..WorkerConfig::new(kafka, &worker.worker_channel, &worker.output_dir)
         })
     }
+}
+
+impl HealthArguments {
+    /// Answers for as long as there is somebody to; returns only if it cannot listen.
+    async fn serve(&self, health: Health) -> Failure {
+        let Some((host, port)) = &self.health_listen else { return pending().await };
+        match TcpListener::bind((host.as_str(), *port)).await {
+            Ok(listener) => match serve(listener, health).await {},
+            Err(source) => ListenError { host: host.clone(), port: *port, source }.into(),
+        }
+    }
+
+    async fn ask(&self) -> Result<(), Failure> {
+        let Some((host, port)) = &self.health_listen else {
+            let error = "healthcheck needs the place where the worker answers: --health-listen, or HEALTH_LISTEN";
+            return Err(Failure::new(Kind::Usage, error));
+        };
+        healthcheck(host, *port).await
+    }
+}
+
+/// Nobody can be answered.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on HEALTH_LISTEN {host}:{port}: {source}; choose another place, or leave it out")]
+struct ListenError {
+    host: String,
+    port: u16,
+    source: std::io::Error,
 }
 
 fn kind(error: &WorkerError) -> Kind {

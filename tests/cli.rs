@@ -2,11 +2,11 @@
 
 use std::net::TcpListener;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use tokio::process::Command;
 
-use crate::process::{Ended, Process, binary};
+use crate::process::{EXIT_DEADLINE, Ended, Process, binary, eventually};
 use crate::services::{Kafka, Redis, free_port};
 use crate::{real, test};
 
@@ -21,6 +21,10 @@ const BINARIES: [&str; 5] =
 pub fn tests() -> Vec<Trial> {
     vec![
         test("every binary explains itself", explains_itself),
+        test("every binary completes itself in every shell", completes_itself),
+        test("--check shows what settings come to, and no secret", checks_settings),
+        test("--check refuses what a start would refuse", checks_in_vain),
+        real("a healthcheck tells whether a worker and a server are ready", healthchecks),
         test("an unknown flag is refused", unknown_flag),
         test("bad values are refused by name", bad_values),
         real("a taken port is named", port_taken),
@@ -58,6 +62,108 @@ async fn explains_itself() -> Result<()> {
             ensure!(printed.contains(&says), "{name} {flag} does not say {says:?}; it printed:\n{printed}");
         }
     }
+    Ok(())
+}
+
+async fn completes_itself() -> Result<()> {
+    for name in BINARIES {
+        for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+            let mut command = binary(name);
+            command.args(["completions", shell]);
+            let script = Process::spawn(name, command)?.succeed().await?;
+            ensure!(script.contains(name) && script.contains("check"), "{name} completions {shell}:\n{script}");
+        }
+        let mut command = binary(name);
+        command.args(["completions", "cmd"]);
+        refused(name, command, USAGE, &["cmd", "bash"]).await?;
+    }
+    Ok(())
+}
+
+async fn checks_settings() -> Result<()> {
+    let cases: [(&str, &[&str], &[&str]); 6] = [
+        (
+            "superhero-worker",
+            &["--check"],
+            &["--group KAFKA_GROUP superhero_sim default", "--group-instance-id KAFKA_GROUP_INSTANCE_ID - -"],
+        ),
+        ("superhero-server", &["--server-sleep", "1", "--check"], &["--server-sleep SERVER_SLEEP 1 command line"]),
+        ("superhero-player", &["--check"], &["--players PLAYERS 7 environment"]),
+        ("superhero-build-db", &["--check"], &["--redis-password REDIS_PASSWORD *** environment"]),
+        (
+            "superhero",
+            &["up", "players=3", "--check"],
+            &["--players PLAYERS 3 command line", "--pace SERVER_SLEEP 0.2"],
+        ),
+        ("superhero", &["--check", "trial", "scale"], &["--players PLAYERS 7 environment"]),
+    ];
+    for (name, arguments, says) in cases {
+        let mut command = binary(name);
+        command.args(arguments).env("PLAYERS", "7").env("REDIS_PASSWORD", "hush");
+        let printed = Process::spawn(name, command)?.succeed().await?;
+        let words = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        for line in says {
+            ensure!(words.contains(line) && !words.contains("hush"), "{name} {arguments:?} lacks {line:?}:\n{printed}");
+        }
+    }
+    Ok(())
+}
+
+async fn checks_in_vain() -> Result<()> {
+    let cases: [(&str, &[&str], i32, &[&str]); 7] = [
+        ("superhero-worker", &["--kafka-bootstrap-servers", "nowhere"], USAGE, &["nowhere", "port"]),
+        ("superhero-worker", &["--heartbeat-interval", "3"], USAGE, &["heartbeat interval", "third"]),
+        ("superhero-server", &["--logger-spool-dir", "x", "--logger-module", "redis"], USAGE, &["LOGGER_SPOOL_DIR=x"]),
+        ("superhero-player", &["--websocket-host", "a b"], USAGE, &["a b"]),
+        ("superhero-build-db", &["--heroes", "/nowhere.json"], FAILURE, &["/nowhere.json"]),
+        ("superhero", &["trial", "scale", "keep=true"], USAGE, &["keep=true"]),
+        ("superhero", &["wait", "--kafka-bootstrap-servers", "nowhere"], USAGE, &["nowhere"]),
+    ];
+    for (name, arguments, code, words) in cases {
+        for check in [&["--check"][..], &[]] {
+            let mut command = binary(name);
+            command.args(arguments).args(check);
+            refused(name, command, code, words).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn healthchecks() -> Result<()> {
+    let (kafka, redis) = (Kafka::shared()?, Redis::shared()?);
+    let folder = tempfile::tempdir()?;
+    let listen = format!("127.0.0.1:{}", free_port()?);
+    let topic = "healthcheck.comes.later";
+    let worker_with = |arguments: &[&str]| {
+        let mut command = worker(&kafka, &redis);
+        command.args(["--group", topic]).env("WORKER_CHANNEL", topic).env("OUTPUT_DIR", folder.path());
+        command.env("HEALTH_LISTEN", &listen).args(arguments);
+        command
+    };
+    let asked = async || run("superhero-worker", worker_with(&["healthcheck"])).await;
+    refused("superhero-worker", worker_with(&["healthcheck"]), FAILURE, &[&listen, "nobody answers"]).await?;
+    let working = Process::spawn("superhero-worker", worker_with(&[]))?;
+    let mut said = String::new();
+    let ready = eventually("the worker is ready", EXIT_DEADLINE, async || {
+        let ended = asked().await?;
+        said = ended.output;
+        Ok(ended.status.success())
+    });
+    ready.await.with_context(|| said.clone())?;
+    working.stop().await?;
+
+    let port = free_port()?.to_string();
+    let server_with = |arguments: &[&str]| {
+        let mut command = binary("superhero-server");
+        command.env("REDIS_PORT", redis.port.to_string()).env("LOGGER_MODULE", "default").env("WEBSOCKET_PORT", &port);
+        command.env("WEBSOCKET_HOST", "0.0.0.0").args(arguments);
+        command
+    };
+    refused("superhero-server", server_with(&["healthcheck"]), FAILURE, &[&port, "nobody answers"]).await?;
+    let mut serving = Process::spawn("superhero-server", server_with(&[]))?;
+    serving.listening().await?;
+    Process::spawn("superhero-server", server_with(&["healthcheck"]))?.succeed().await?;
+    serving.stop().await?;
     Ok(())
 }
 

@@ -5,13 +5,11 @@ use std::num::{NonZeroI32, NonZeroUsize};
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use superhero_broker::BrokerConfig;
-use superhero_service::{Failure, LogArguments, positive};
+use superhero_service::{Failure, LogArguments, host_and_port, positive};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::layer::Identity;
-
-use crate::settings::host_and_port;
 
 /// Serve Kafka's wire protocol from this process's memory, for trying out, tests and CI
 ///

@@ -13,12 +13,12 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use superhero_service::run_with_words;
+use superhero_service::{Failure, Settings, run_with_words};
 use tokio_util::sync::CancellationToken;
 
 /// The whole pipeline in one process, and what belongs to no role of it
 #[derive(Debug, Parser)]
-#[command(name = "superhero", version)]
+#[command(name = "superhero", version = env!("SUPERHERO_VERSION"))]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -32,6 +32,18 @@ enum Command {
     Verify(verify::Verify),
     Broker(broker::Broker),
     Wait(wait::Wait),
+}
+
+impl Settings for Arguments {
+    fn validate(&self) -> Result<(), Failure> {
+        match &self.command {
+            Command::Up(up) => up.validate(),
+            Command::Trial(trial) => trial.validate(),
+            Command::Verify(verify) => verify.validate(),
+            Command::Wait(wait) => wait.validate(),
+            Command::Broker(_) => Ok(()),
+        }
+    }
 }
 
 fn main() -> ExitCode {

@@ -8,7 +8,8 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use superhero_kafka::KafkaConfig;
 use superhero_service::{
-    Failure, Kind, LogArguments, LogFormat, LogGuard, LogLevel, Secret, max_open_files, positive, seconds,
+    Failure, Kind, LogArguments, LogFormat, LogGuard, LogLevel, Secret, host_and_port, max_open_files, positive,
+    seconds,
 };
 use superhero_simulation::{ConfigError, Simulation, SimulationConfig, SimulationError, WorkersStart};
 use superhero_store::redis::RedisConfig;
@@ -92,13 +93,6 @@ fn redis(text: &str) -> Result<RedisPlace, String> {
     };
     let (host, port) = host_and_port(place)?;
     Ok(RedisPlace { host, port, database })
-}
-
-/// Reads `host:port`.
-pub(crate) fn host_and_port(text: &str) -> Result<(String, u16), String> {
-    let (host, port) = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).ok_or("expected host:port")?;
-    let port = port.parse().ok().filter(|port| *port > 0).ok_or("the port is no number from 1 to 65535")?;
-    Ok((host.to_owned(), port))
 }
 
 impl RunArguments {

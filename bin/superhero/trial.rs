@@ -58,6 +58,15 @@ pub(crate) struct Scale {
 }
 
 impl Trial {
+    pub(crate) fn validate(&self) -> Result<(), Failure> {
+        match self {
+            Self::Production(one) | Self::Workers(one) | Self::DeadWorkers(one) => {
+                one.run.config(one.players, WorkersStart::AtOnce).map(drop)
+            }
+            Self::Scale(scale) => scale.validate(),
+        }
+    }
+
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         match self {
             Self::Production(one) => one.run(1, WorkersStart::AtOnce, stop).await,
@@ -85,14 +94,15 @@ fn with_chart(report: &Report) -> String {
 }
 
 impl Scale {
-    /// Each run is a process of its own, so that none inherits the memory of another.
-    async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
+    fn validate(&self) -> Result<(), Failure> {
         if self.run.keep {
             return Err(Failure::new(Kind::Usage, "keep=true: the runs of a comparison end, one after the other"));
         }
-        for players in &self.players {
-            self.run.config(*players, WorkersStart::AtOnce)?;
-        }
+        self.players.iter().try_for_each(|players| self.run.config(*players, WorkersStart::AtOnce).map(drop))
+    }
+
+    /// Each run is a process of its own, so that none inherits the memory of another.
+    async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let seed = self.run.seed.unwrap_or_else(rand::random);
         let mut reports = Vec::new();
         let mut unverified = Vec::new();

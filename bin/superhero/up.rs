@@ -24,9 +24,16 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    pub(crate) fn validate(&self) -> Result<(), Failure> {
+        self.config().map(drop)
+    }
+
+    fn config(&self) -> Result<SimulationConfig, Failure> {
+        self.run.config(self.players, WorkersStart::AtOnce)
+    }
+
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
-        let config = self.run.config(self.players, WorkersStart::AtOnce)?;
-        play(config, &self.run, stop, |report, output| match output {
+        play(self.config()?, &self.run, stop, |report, output| match output {
             Output::Text => report.to_string(),
             Output::Json => json(report),
         })

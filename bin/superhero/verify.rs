@@ -38,11 +38,19 @@ pub(crate) struct Verify {
 }
 
 impl Verify {
+    pub(crate) fn validate(&self) -> Result<(), Failure> {
+        self.kafka().map(drop)
+    }
+
+    fn kafka(&self) -> Result<Option<KafkaConfig>, Failure> {
+        let kafka = self.kafka.as_ref().map(|servers| KafkaConfig::new(servers, "superhero-verify")).transpose();
+        kafka.map_err(|error| Failure::new(Kind::Usage, error))
+    }
+
     /// Checks, prints what was found, and fails with [`Kind::NotVerified`] if anything is wrong.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let _log = self.log.start("superhero", Identity::new())?;
-        let kafka = self.kafka.map(|servers| KafkaConfig::new(&servers, "superhero-verify")).transpose();
-        let kafka = kafka.map_err(|error| Failure::new(Kind::Usage, error))?;
+        let kafka = self.kafka()?;
         let config = VerifyConfig { folders: self.out, kafka, topics: self.topics };
         let found = verify(config, stop).await.map_err(|error| Failure::new(kind(&error), error))?;
         let text = match self.output {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use superhero_event::topic;
+use superhero_kafka::KafkaConfig;
 use superhero_service::{Failure, KafkaArguments, LogArguments, seconds};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
@@ -30,9 +31,17 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
+    pub(crate) fn validate(&self) -> Result<(), Failure> {
+        self.kafka().map(drop)
+    }
+
+    fn kafka(&self) -> Result<KafkaConfig, Failure> {
+        kafka::config(&self.kafka, "superhero-wait")
+    }
+
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let _log = self.log.start("superhero", Identity::new())?;
-        let kafka = kafka::config(&self.kafka, "superhero-wait")?;
+        let kafka = self.kafka()?;
         tokio::select! {
             ended = kafka::wait(&kafka, &self.kafka, &self.topics, self.timeout) => ended,
             () = stop.cancelled() => Err("stopped before Kafka was ready".into()),

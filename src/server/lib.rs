@@ -13,7 +13,6 @@ mod config;
 mod crew;
 mod events;
 mod game;
-mod health;
 mod hub;
 mod lobby;
 mod retry;
@@ -23,5 +22,5 @@ mod session;
 mod socket;
 
 pub use config::{Fate, ServerConfig, Undelivered};
-pub use health::Health;
 pub use server::{ServerError, Summary, run};
+pub use superhero_monitor::Health;

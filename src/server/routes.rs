@@ -8,11 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE};
+use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE};
 use hyper::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use hyper::{Method, Request, Response, StatusCode, Version, body::Incoming};
-use serde_json::json;
 use superhero_api::Endpoint;
+use superhero_monitor::{LIVEZ, READYZ, is_asked, livez, only_get, page, readyz};
 use superhero_store::GameStore;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -108,51 +108,16 @@ impl<S: GameStore> hyper::service::Service<Request<Incoming>> for Routes<S> {
         let path = request.uri().path();
         let response = match (path, Endpoint::from_path(path)) {
             (_, Some(endpoint)) => self.endpoint(endpoint, &request),
-            ("/livez" | "/readyz", _) if !matches!(*request.method(), Method::GET | Method::HEAD) => only_get(),
-            ("/livez", _) => page(StatusCode::OK, "alive"),
-            ("/readyz", _) => {
+            (LIVEZ | READYZ, _) if !is_asked(request.method()) => only_get(),
+            (LIVEZ, _) => livez(),
+            (READYZ, _) => {
                 let server = Arc::clone(&self.server);
-                return Box::pin(async move { Ok(readiness(&server).await) });
+                return Box::pin(async move { Ok(readyz(&server.health, server.draining.is_cancelled()).await) });
             }
             _ => page(StatusCode::NOT_FOUND, "no such path"),
         };
         Box::pin(std::future::ready(Ok(response)))
     }
-}
-
-/// `{"status":"ready"|"not ready"|"draining","checks":{name: "ok"|reason}}`, 503 unless ready.
-async fn readiness<S: GameStore>(server: &Server<S>) -> Response<Full<Bytes>> {
-    let results = server.health.ask().await;
-    let status = if server.draining.is_cancelled() {
-        "draining"
-    } else if results.iter().all(|(_, result)| result.is_ok()) {
-        "ready"
-    } else {
-        "not ready"
-    };
-    let checks: serde_json::Map<_, _> = results
-        .into_iter()
-        .map(|(name, result)| (name.to_owned(), json!(result.err().unwrap_or_else(|| "ok".to_owned()))))
-        .collect();
-    let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut response = page(code, &json!({"status": status, "checks": checks}).to_string());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-/// A short text, after which the connection ends: whoever asks for one seldom asks for a second soon.
-fn page(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(format!("{text}\n")));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-fn only_get() -> Response<Full<Bytes>> {
-    let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET only");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
-    response
 }
 
 fn refused(reason: &str) -> Response<Full<Bytes>> {

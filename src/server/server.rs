@@ -81,7 +81,7 @@ pub(crate) struct Server<S> {
 /// Serves until `shutdown`, then lets the games that have lobbies here go on for at most the drain deadline, and returns when
 /// all tasks have ended.
 ///
-/// While it drains, `/readyz` answers 503 and nobody new is let in. `admission` is the transport's: while it is closed, neither
+/// To be ready, the checks of `health` must go well, and one of the store besides. While it drains, `/readyz` answers 503 and nobody new is let in. `admission` is the transport's: while it is closed, neither
 /// `find` nor `action` takes effect.
 ///
 /// # Errors

@@ -11,6 +11,9 @@
 //! Each setting is a flag with an environment variable; an environment variable that is set to nothing counts as not set.
 //! Where a binary asks for it, a setting can be a word too: `players=10` is `--players 10`.
 
+mod allocator;
+mod check;
+mod completions;
 mod exit;
 mod files;
 mod kafka;
@@ -26,6 +29,6 @@ pub use files::max_open_files;
 pub use kafka::KafkaArguments;
 pub use logging::{LogArguments, LogError, LogFormat, LogGuard, LogLevel};
 pub use redis::{RedisArguments, Secret};
-pub use run::{run, run_with_words};
-pub use unit::{positive, seconds};
+pub use run::{Settings, run, run_with_words};
+pub use unit::{host_and_port, positive, seconds};
 pub use wait::WaitArguments;

@@ -1,4 +1,6 @@
 //! The frame of every `main`: parse, start the runtime, run until done or stopped, say why it ended.
+//!
+//! Every command takes `--check`, which shows what its settings come to in place of running, and every binary has `completions <shell>`.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -6,18 +8,27 @@ use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, Command, Parser};
+use clap::{Arg, ArgMatches, Command, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::keys::{settings, words_to_flags};
-use crate::{Failure, Kind, files};
+use crate::{Failure, Kind, check, completions, files};
+
+/// The settings of a process.
+pub trait Settings: Parser {
+    /// Looks for what no flag's own values tell: settings that do not go together, addresses that are none. Starts nothing, asks nobody.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`], naming the setting.
+    fn validate(&self) -> Result<(), Failure>;
+}
 
 /// Runs a process: `body` gets the arguments and the token that SIGTERM or SIGINT cancels. A second signal ends it at once, with
 /// exit code 130.
 pub fn run<A, B, F>(body: B) -> ExitCode
 where
-    A: Parser,
+    A: Settings,
     B: FnOnce(A, CancellationToken) -> F,
     F: Future<Output = Result<(), Failure>>,
 {
@@ -28,7 +39,7 @@ where
 /// answered with the list of those that there are.
 pub fn run_with_words<A, B, F>(body: B) -> ExitCode
 where
-    A: Parser,
+    A: Settings,
     B: FnOnce(A, CancellationToken) -> F,
     F: Future<Output = Result<(), Failure>>,
 {
@@ -42,22 +53,34 @@ enum Words {
     Settings,
 }
 
+/// What a command line asks for.
+enum Asked<A> {
+    Run(A, ArgMatches),
+    Completions(clap_complete::Shell),
+}
+
 fn run_words<A, B, F>(body: B, words: Words) -> ExitCode
 where
-    A: Parser,
+    A: Settings,
     B: FnOnce(A, CancellationToken) -> F,
     F: Future<Output = Result<(), Failure>>,
 {
-    let command = without_empty_environment(A::command());
+    let command = without_empty_environment(A::command()).arg(check::flag()).subcommand(completions::subcommand());
     let name = command.get_name().to_owned();
     let mut line: Vec<OsString> = std::env::args_os().collect();
     if words == Words::Settings {
         line = words_to_flags(&command, line);
     }
-    let parsed =
-        command.clone().try_get_matches_from(&line).and_then(|mut matches| A::from_arg_matches_mut(&mut matches));
-    let arguments = match parsed {
-        Ok(arguments) => arguments,
+    let parsed = command.clone().try_get_matches_from(&line).and_then(|matches| match completions::shell(&matches) {
+        Some(shell) => Ok(Asked::Completions(shell)),
+        None => A::from_arg_matches(&matches).map(|arguments| Asked::Run(arguments, matches)),
+    });
+    let (arguments, matches) = match parsed {
+        Ok(Asked::Run(arguments, matches)) => (arguments, matches),
+        Ok(Asked::Completions(shell)) => {
+            completions::print(shell, command);
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             // A terminal that was closed leaves nobody to tell.
             let _ = error.print();
@@ -71,8 +94,16 @@ where
             return if error.use_stderr() { Kind::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
+    if check::is_asked_for(&matches) {
+        return told(&name, arguments.validate().map(|()| print!("{}", check::effective(&command, &matches))));
+    }
     files::raise_limit();
-    match drive(body, arguments) {
+    told(&name, arguments.validate().and_then(|()| drive(body, arguments)))
+}
+
+/// The exit code, and on standard error why.
+fn told(name: &str, ended: Result<(), Failure>) -> ExitCode {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{name}: {}", failure.chain());

@@ -1,4 +1,4 @@
-//! Values with a unit.
+//! Values with a unit, and other texts that are more than a text.
 
 use std::num::NonZeroI32;
 use std::time::Duration;
@@ -21,6 +21,16 @@ pub fn positive(text: &str) -> Result<NonZeroI32, String> {
         .ok()
         .filter(|count: &NonZeroI32| count.is_positive())
         .ok_or_else(|| "not a count from 1 upwards".into())
+}
+
+/// Reads `host:port`.
+///
+/// # Errors
+/// A message for the command line, which names the value itself.
+pub fn host_and_port(text: &str) -> Result<(String, u16), String> {
+    let (host, port) = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).ok_or("expected host:port")?;
+    let port = port.parse().ok().filter(|port| *port > 0).ok_or("the port is no number from 1 to 65535")?;
+    Ok((host.to_owned(), port))
 }
 
 #[cfg(test)]

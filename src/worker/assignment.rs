@@ -162,6 +162,7 @@ impl<S: GameStore> Owner<S> {
             if self.tasks.is_empty() && self.preparing.is_empty() && self.go_on(shutdown).await? {
                 return Ok(());
             }
+            self.shared.config.monitor.tell(self.trouble());
             match self.next_event(shutdown).await {
                 Event::Group(event) => self.group_event(event?),
                 Event::Prepared(prepared) => self.begin(prepared?),
@@ -176,6 +177,18 @@ impl<S: GameStore> Owner<S> {
                 Event::Deadline => self.overdue()?,
             }
         }
+    }
+
+    /// What keeps the worker from reading all that is its own.
+    fn trouble(&self) -> Option<String> {
+        if self.goal == Goal::Stop {
+            return Some("the worker stops".to_owned());
+        }
+        if !self.begun {
+            return Some("the worker waits for its partitions".to_owned());
+        }
+        let stopped: Vec<_> = self.failed.iter().map(|(source, reason)| format!("{source}: {reason}")).collect();
+        (!stopped.is_empty()).then(|| format!("stopped: {}", stopped.join("; ")))
     }
 
     async fn next_event(&mut self, shutdown: &CancellationToken) -> Event {

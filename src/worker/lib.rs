@@ -19,6 +19,7 @@ mod commit;
 mod fetch;
 mod games;
 mod handler;
+mod monitor;
 mod partition;
 mod plain;
 mod prepare;
@@ -38,6 +39,7 @@ use superhero_store::GameStore;
 use tokio_util::sync::CancellationToken;
 
 pub use fetch::FetchConfig;
+pub use monitor::Monitor;
 pub use summary::Summary;
 
 /// The group of the simulator's workers.
@@ -64,6 +66,8 @@ pub struct WorkerConfig {
     pub connect_timeout: Duration,
     /// How long a stop may take to seal, commit and publish; what is not by then is read again by the next owner.
     pub drain_timeout: Duration,
+    /// Where the worker tells how it is.
+    pub monitor: Monitor,
 }
 
 impl WorkerConfig {
@@ -88,6 +92,7 @@ impl WorkerConfig {
             until_end: false,
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
             drain_timeout: Self::DEFAULT_DRAIN_TIMEOUT,
+            monitor: Monitor::default(),
         }
     }
 }

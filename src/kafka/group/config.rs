@@ -53,7 +53,11 @@ impl GroupConfig {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    /// Looks for values that the protocol or the group would refuse.
+    ///
+    /// # Errors
+    /// Names the setting, its value, and what is wrong with it.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |setting, value: String, reason| Err(ConfigError::setting(setting, value, reason));
         let millis = |duration: Duration| format!("{} ms", duration.as_millis());
         if self.group_id.is_empty() {

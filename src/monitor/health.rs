@@ -12,7 +12,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
-/// What has to work for the server to be ready. The store is always among it, as `store`; the caller adds the rest.
+/// What has to work for a process to be ready.
 #[derive(Default)]
 pub struct Health {
     checks: Vec<(&'static str, Check)>,
