@@ -6,9 +6,13 @@ static_target := "x86_64-unknown-linux-musl"
 default:
     @just --list
 
-# Run the whole pipeline in one process, nothing installed: `just up players=10 workers=4`, settings in any order
+# Run the whole pipeline in one process, nothing installed: `just up players=10 workers=4`, settings in any order; `on=compose`: in containers
 up *settings:
-    cargo run --release -- up {{ settings }}
+    {{ if settings =~ "(^| )on=compose( |$)" { "bin/deploy/compose up " + replace(settings, "on=compose", "") } else { "cargo run --release -- up " + settings } }}
+
+# Stop what `just up on=compose` has started, in the order of flow
+down:
+    bin/deploy/compose down
 
 # Run an evaluation: `just trial production|workers|dead-workers players=20`, `just trial scale players=10,100,1000`
 trial *arguments:
@@ -38,9 +42,19 @@ fuzz cases="10000":
 bench *arguments:
     cargo bench -p superhero --bench bench -- {{ arguments }}
 
-# Build static binaries (`rustup target add x86_64-unknown-linux-musl` once before)
-build-static:
-    cargo build --release --bins --target {{ static_target }}
+# Build the static binaries, and put them into target/static/<target>: `just build-static target=aarch64-unknown-linux-musl`
+build-static target=static_target:
+    bin/deploy/build-static {{ trim_start_match(target, "target=") }}
+
+# Build the static binaries and pack them with all that a host needs: target/static/superhero-<version>-<target>.tar.gz
+dist target=static_target: (build-static target)
+    bin/deploy/dist {{ trim_start_match(target, "target=") }}
+
+# Build an image for each role, and one of the tools, from the static binaries
+images: build-static
+    for role in server worker player build-db; do docker build --quiet --target $role --tag superhero-$role .; done
+    docker build --quiet --target superhero --tag superhero .
+    docker images 'superhero*'
 
 # Format the code
 fmt:

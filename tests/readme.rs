@@ -39,13 +39,16 @@ async fn names_real_settings() -> Result<()> {
             ensure!(help.contains(&format!("--{name}")) || CARGO_FLAGS.contains(&name), "the README names --{name}");
         }
         let is_word = flag != word && flag.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-        ensure!(!is_word || help.contains(&format!("--{flag} ")), "the README names {flag}=…");
+        ensure!(!is_word || help.contains(&format!("--{flag} ")) || flag == JUST_SETTING, "the README names {flag}=…");
         let setting =
             !flag.is_empty() && flag.chars().all(|c| c.is_ascii_uppercase() || c == '_') && flag.contains('_');
         ensure!(!setting || help.contains(flag) || flag == TEST_SETTING, "the README names {flag}");
     }
     Ok(())
 }
+
+/// Where `just up` plays.
+const JUST_SETTING: &str = "on";
 
 /// Flags in the README that belong to cargo.
 const CARGO_FLAGS: [&str; 6] = ["release", "bin", "workspace", "bins", "locked", "test"];

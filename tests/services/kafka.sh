@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # Some names are the sourcing script's, some are for it.
-# Sourced by the scripts beside it: Apache Kafka in KRaft mode, run from its jars. Needs $here, $dir, $brokers, $kafka_port, and the array proxies.
+# Sourced by the scripts beside it: Apache Kafka in KRaft mode, run from its jars. Needs $here, $dir, $host, $brokers, $kafka_port, and
+# the array proxies.
 
 readonly kafka_version=4.3.1
 readonly jars=${XDG_CACHE_HOME:-$HOME/.cache}/superhero/kafka-$kafka_version/libs
@@ -56,7 +57,7 @@ behind_proxies() { addresses proxied_port_of; }
 # addresses PORT_OF: of all nodes, by the function that tells a node's port.
 addresses() {
   local id list=()
-  for ((id = 1; id <= brokers; id++)); do list+=("127.0.0.1:$("$1" "$id")"); done
+  for ((id = 1; id <= brokers; id++)); do list+=("$host:$("$1" "$id")"); done
   (IFS=, && echo "${list[*]}")
 }
 
@@ -65,15 +66,15 @@ node_properties() {
   local proxied_listener= proxied_advertised=
   for ((other = 1; other <= brokers; other++)); do voters+=("$other@127.0.0.1:$(controller_port_of "$other")"); done
   if ((${#proxies[@]})); then
-    proxied_listener=,PROXIED://127.0.0.1:$(proxied_port_of "$id")
+    proxied_listener=,PROXIED://$host:$(proxied_port_of "$id")
     proxied_advertised=,PROXIED://${proxies[id - 1]}
   fi
   cat <<PROPERTIES
 process.roles=broker,controller
 node.id=$id
 controller.quorum.voters=$(IFS=, && echo "${voters[*]}")
-listeners=PLAINTEXT://127.0.0.1:$(kafka_port_of "$id"),CONTROLLER://127.0.0.1:$(controller_port_of "$id")$proxied_listener
-advertised.listeners=PLAINTEXT://127.0.0.1:$(kafka_port_of "$id")$proxied_advertised
+listeners=PLAINTEXT://$host:$(kafka_port_of "$id"),CONTROLLER://127.0.0.1:$(controller_port_of "$id")$proxied_listener
+advertised.listeners=PLAINTEXT://$host:$(kafka_port_of "$id")$proxied_advertised
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
@@ -123,7 +124,7 @@ brokers_seen_by() {
   local answer
   {
     answer=$(
-      exec {node}<>"/dev/tcp/127.0.0.1/$(kafka_port_of "$1")" &&
+      exec {node}<>"/dev/tcp/$host/$(kafka_port_of "$1")" &&
         printf '\0\0\0\016\0\003\0\001\0\0\0\001\377\377\0\0\0\0' >&"$node" &&
         timeout 5 head -c 12 <&"$node" | od -An -tu1
     )

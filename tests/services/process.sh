@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # $dir is the sourcing script's.
+# shellcheck disable=SC2154 # $dir and $host are the sourcing script's.
 # Sourced by the scripts beside it: processes that outlive the script which started them, each known by a folder
 # "$dir/NAME" that holds its data, its log and its pid.
 #
@@ -103,7 +103,7 @@ await() {
 }
 
 port_taken() {
-  { : <"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null
+  { : <"/dev/tcp/$host/$1"; } 2>/dev/null
 }
 
 # Prints the first of COUNT neighbouring ports that nobody listens on, below the range that the system gives to clients.
