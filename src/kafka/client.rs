@@ -201,6 +201,15 @@ impl Cluster {
         self.existing_partition(topic, partition).await
     }
 
+    /// Lets the next [`partition_client`](Self::partition_client) ask another broker who leads, after the last one has failed: rskafka goes
+    /// on asking the same, which may tell of a leader that has been none for long, and be that leader itself.
+    ///
+    /// # Cancellation
+    /// Nothing has happened then.
+    pub async fn ask_another(&self) {
+        self.rskafka.lock().await.take();
+    }
+
     /// The end of each partition of a topic: the offset that the next record will have.
     ///
     /// # Errors

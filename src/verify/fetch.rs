@@ -158,6 +158,7 @@ impl<'a> Fetcher<'a> {
             return Err(error.into());
         }
         warn!(partition = %self.source, %error, "cannot be compared now; trying again");
+        self.cluster.ask_another().await;
         tokio::time::sleep(PAUSE).await;
         Ok(())
     }

@@ -315,6 +315,7 @@ impl Fetcher {
         warn!(partition = %self.source, offset, %error, "fetching failed; trying again");
         // A new connection also looks for the partition's leader anew.
         self.client = None;
+        self.cluster.ask_another().await;
         self.pause().await;
     }
 
