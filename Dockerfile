@@ -38,7 +38,7 @@ ARG TARGET
 COPY target/static/${TARGET}/superhero-build-db /superhero-build-db
 ENTRYPOINT ["/superhero-build-db"]
 
-# The tools: up, trial, verify, broker, wait.
+# All of it: up, trial, verify, broker, wait, and each role as a command: server, worker, player, build-db.
 FROM base AS superhero
 ARG TARGET
 COPY target/static/${TARGET}/superhero /superhero

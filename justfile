@@ -50,7 +50,7 @@ build-static target=static_target:
 dist target=static_target: (build-static target)
     bin/deploy/dist {{ trim_start_match(target, "target=") }}
 
-# Build an image for each role, and one of the tools, from the static binaries
+# Build an image for each role, and one with all of them, from the static binaries
 images: build-static
     for role in server worker player build-db; do docker build --quiet --target $role --tag superhero-$role .; done
     docker build --quiet --target superhero --tag superhero .

@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("every binary explains itself", explains_itself),
         test("every binary completes itself in every shell", completes_itself),
+        test("a role is the same in a binary of its own and in the one of all", is_the_same_role),
         test("--check shows what settings come to, and no secret", checks_settings),
         test("--check refuses what a start would refuse", checks_in_vain),
         real("a healthcheck tells whether a worker and a server are ready", healthchecks),
@@ -76,6 +77,19 @@ async fn completes_itself() -> Result<()> {
         let mut command = binary(name);
         command.args(["completions", "cmd"]);
         refused(name, command, USAGE, &["cmd", "bash"]).await?;
+    }
+    Ok(())
+}
+
+async fn is_the_same_role() -> Result<()> {
+    for role in ["server", "player", "worker", "build-db"] {
+        let name = format!("superhero-{role}");
+        let (mut alone, mut among) = (binary(&name), binary("superhero"));
+        alone.arg("--check");
+        among.args([role, "--check"]);
+        let (alone, among) = (Process::spawn(&name, alone)?, Process::spawn(role, among)?);
+        let (alone, among) = (alone.succeed().await?, among.succeed().await?);
+        ensure!(alone == among, "{name} has the settings\n{alone}and superhero {role} has\n{among}");
     }
     Ok(())
 }

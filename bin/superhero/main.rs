@@ -1,8 +1,6 @@
-//! `superhero`: the whole pipeline in one process, and what belongs to no role.
+//! `superhero`: the whole pipeline in one process, every role by itself, and what belongs to none.
 
 mod broker;
-#[path = "../kafka.rs"]
-mod kafka;
 mod output;
 mod settings;
 mod trial;
@@ -13,12 +11,13 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use superhero_roles::{BuildDb, Player, Server, Worker};
 use superhero_service::{Failure, Settings, run_with_words};
 use tokio_util::sync::CancellationToken;
 
-/// The whole pipeline in one process, and what belongs to no role of it
+/// The whole pipeline in one process, each of its roles by itself, and what belongs to none
 #[derive(Debug, Parser)]
-#[command(name = "superhero", version = env!("SUPERHERO_VERSION"))]
+#[command(name = "superhero")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -32,6 +31,10 @@ enum Command {
     Verify(verify::Verify),
     Broker(broker::Broker),
     Wait(wait::Wait),
+    Server(Server),
+    Worker(Worker),
+    Player(Player),
+    BuildDb(BuildDb),
 }
 
 impl Settings for Arguments {
@@ -42,16 +45,26 @@ impl Settings for Arguments {
             Command::Verify(verify) => verify.validate(),
             Command::Wait(wait) => wait.validate(),
             Command::Broker(_) => Ok(()),
+            Command::Server(server) => server.validate(),
+            Command::Worker(worker) => worker.validate(),
+            Command::Player(player) => player.validate(),
+            Command::BuildDb(build_db) => build_db.validate(),
         }
     }
 }
 
 fn main() -> ExitCode {
-    run_with_words(async |arguments: Arguments, stop: CancellationToken| match arguments.command {
-        Command::Up(up) => up.run(stop).await,
-        Command::Trial(trial) => trial.run(stop).await,
-        Command::Verify(verify) => verify.run(stop).await,
-        Command::Broker(broker) => broker.run(stop).await,
-        Command::Wait(wait) => wait.run(stop).await,
+    run_with_words(env!("SUPERHERO_VERSION"), async |arguments: Arguments, stop: CancellationToken| {
+        match arguments.command {
+            Command::Up(up) => up.run(stop).await,
+            Command::Trial(trial) => trial.run(stop).await,
+            Command::Verify(verify) => verify.run(stop).await,
+            Command::Broker(broker) => broker.run(stop).await,
+            Command::Wait(wait) => wait.run(stop).await,
+            Command::Server(server) => server.run(stop).await,
+            Command::Worker(worker) => Box::pin(worker.run(stop)).await,
+            Command::Player(player) => player.run(stop).await,
+            Command::BuildDb(build_db) => build_db.run(stop).await,
+        }
     })
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use superhero_event::topic;
 use superhero_kafka::KafkaConfig;
+use superhero_roles::kafka;
 use superhero_service::{Failure, KafkaArguments, LogArguments, seconds};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
-
-use crate::kafka;
 
 /// Create missing topics and wait until Kafka truly serves; exit 3 if it does not in time
 ///

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! fn main() -> std::process::ExitCode {
-//!     superhero_service::run(|arguments: Arguments, stop| async move { … })
+//!     superhero_service::run("0.1.0", async |arguments: Arguments, stop| { … })
 //! }
 //! ```
 //!

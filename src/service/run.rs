@@ -25,25 +25,25 @@ pub trait Settings: Parser {
 }
 
 /// Runs a process: `body` gets the arguments and the token that SIGTERM or SIGINT cancels. A second signal ends it at once, with
-/// exit code 130.
-pub fn run<A, B, F>(body: B) -> ExitCode
+/// exit code 130. `version` is what `--version` says.
+pub fn run<A, B, F>(version: &'static str, body: B) -> ExitCode
 where
     A: Settings,
     B: FnOnce(A, CancellationToken) -> F,
     F: Future<Output = Result<(), Failure>>,
 {
-    run_words(body, Words::Literal)
+    run_words(version, body, Words::Literal)
 }
 
 /// As [`run`], of a command line whose settings may be words: `name=value` means `--name value`. A setting that is wrong is
 /// answered with the list of those that there are.
-pub fn run_with_words<A, B, F>(body: B) -> ExitCode
+pub fn run_with_words<A, B, F>(version: &'static str, body: B) -> ExitCode
 where
     A: Settings,
     B: FnOnce(A, CancellationToken) -> F,
     F: Future<Output = Result<(), Failure>>,
 {
-    run_words(body, Words::Settings)
+    run_words(version, body, Words::Settings)
 }
 
 /// What a word `name=value` is.
@@ -59,13 +59,16 @@ enum Asked<A> {
     Completions(clap_complete::Shell),
 }
 
-fn run_words<A, B, F>(body: B, words: Words) -> ExitCode
+fn run_words<A, B, F>(version: &'static str, body: B, words: Words) -> ExitCode
 where
     A: Settings,
     B: FnOnce(A, CancellationToken) -> F,
     F: Future<Output = Result<(), Failure>>,
 {
-    let command = without_empty_environment(A::command()).arg(check::flag()).subcommand(completions::subcommand());
+    let command = without_empty_environment(A::command())
+        .version(version)
+        .arg(check::flag())
+        .subcommand(completions::subcommand());
     let name = command.get_name().to_owned();
     let mut line: Vec<OsString> = std::env::args_os().collect();
     if words == Words::Settings {

@@ -11,7 +11,7 @@ use tracing::info;
 ///
 /// # Errors
 /// [`Kind::Usage`], naming the one that cannot be used.
-pub(crate) fn config(arguments: &KafkaArguments, client_id: &str) -> Result<KafkaConfig, Failure> {
+pub fn config(arguments: &KafkaArguments, client_id: &str) -> Result<KafkaConfig, Failure> {
     KafkaConfig::new(&arguments.bootstrap_servers(), client_id).map_err(|error| Failure::new(Kind::Usage, error))
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn config(arguments: &KafkaArguments, client_id: &str) -> Result<Kafk
 ///
 /// # Errors
 /// [`Kind::NotReady`], naming the step that failed and the broker.
-pub(crate) async fn wait(
+pub async fn wait(
     kafka: &KafkaConfig,
     arguments: &KafkaArguments,
     topics: &[String],
