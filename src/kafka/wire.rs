@@ -187,16 +187,7 @@ impl Connection {
             reason,
         })?;
         self.awaiting = true;
-        let answer = match timeout_at(Instant::now() + limit, self.exchange(&frame)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(source)) if source.kind() == io::ErrorKind::InvalidData => {
-                return Err(WireError::Answer { broker: self.broker.clone(), api, reason: source.to_string() });
-            }
-            Ok(Err(source)) => return Err(WireError::Lost { broker: self.broker.clone(), api, source }),
-            Err(_) => {
-                return Err(WireError::Timeout { broker: self.broker.clone(), api, limit_ms: limit.as_millis() });
-            }
-        };
+        let answer = self.ask(api, &frame, limit).await?;
         let response = decode::<R>(version, self.correlation_id, answer).map_err(|reason| WireError::Answer {
             broker: self.broker.clone(),
             api,
@@ -204,6 +195,18 @@ impl Connection {
         })?;
         self.awaiting = false;
         Ok(response)
+    }
+
+    /// The same for a request of whatever kind, as a frame.
+    async fn ask(&mut self, api: &'static str, frame: &[u8], limit: Duration) -> Result<Bytes, WireError> {
+        match timeout_at(Instant::now() + limit, self.exchange(frame)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) if source.kind() == io::ErrorKind::InvalidData => {
+                Err(WireError::Answer { broker: self.broker.clone(), api, reason: source.to_string() })
+            }
+            Ok(Err(source)) => Err(WireError::Lost { broker: self.broker.clone(), api, source }),
+            Err(_) => Err(WireError::Timeout { broker: self.broker.clone(), api, limit_ms: limit.as_millis() }),
+        }
     }
 
     /// Checks that the broker serves each `(request, version)` of `needed`.
