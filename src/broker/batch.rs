@@ -198,6 +198,8 @@ impl Batch {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests {
+    use superhero_codec::put_varint;
+
     use super::*;
 
     /// A batch as a client writes it; its records have the timestamps given.
@@ -206,13 +208,13 @@ pub(crate) mod tests {
         for (delta, timestamp) in timestamps.iter().enumerate() {
             let mut record = BytesMut::new();
             record.put_i8(0);
-            put_varint(timestamp - timestamps[0], &mut record);
-            put_varint(delta as i64, &mut record);
-            put_varint(-1, &mut record);
-            put_varint(value_bytes as i64, &mut record);
+            put_varint(&mut record, timestamp - timestamps[0]);
+            put_varint(&mut record, delta as i64);
+            put_varint(&mut record, -1);
+            put_varint(&mut record, value_bytes as i64);
             record.put_bytes(b'v', value_bytes);
-            put_varint(0, &mut record);
-            put_varint(record.len() as i64, &mut records);
+            put_varint(&mut record, 0);
+            put_varint(&mut records, record.len() as i64);
             records.extend_from_slice(&record);
         }
         let (id, epoch, first) = producer.map_or((-1, -1, -1), |p| (p.id, p.epoch, p.first));
@@ -242,15 +244,6 @@ pub(crate) mod tests {
     fn seal(batch: &mut BytesMut) {
         let crc = crc32c::crc32c(&batch[CRC_FROM..]);
         batch[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
-    }
-
-    fn put_varint(value: i64, out: &mut BytesMut) {
-        let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
-        while zigzag >= 0x80 {
-            out.put_u8(zigzag as u8 | 0x80);
-            zigzag >>= 7;
-        }
-        out.put_u8(zigzag as u8);
     }
 
     /// The batch with other bytes at `at`, and the checksum for them.

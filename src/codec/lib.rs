@@ -12,7 +12,7 @@
 //! What is left is that an entry may be larger in memory than on the wire, some hundred times in the worst case. That is address
 //! space which is never touched, and the size of a message bounds it: whoever reads frames bounds them.
 
-use bytes::{Buf, Bytes, TryGetError};
+use bytes::{Buf, BufMut, Bytes, TryGetError};
 use kafka_protocol::protocol::Decodable;
 use kafka_protocol::protocol::buf::ByteBuf;
 
@@ -46,6 +46,16 @@ pub fn varint(bytes: &mut &[u8]) -> Option<i64> {
         }
     }
     None
+}
+
+/// Appends a number in zigzag form.
+pub fn put_varint(out: &mut impl BufMut, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    while rest >= 0x80 {
+        out.put_u8(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.put_u8(rest as u8);
 }
 
 /// On one line.
@@ -131,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_in_zigzag_form_are_read_to_their_ends() {
+    fn numbers_in_zigzag_form_are_read_to_their_ends_and_written_as_they_were() {
         for (bytes, expected, left) in [
             (&[0x00][..], Some(0), 0),
             (&[0x01], Some(-1), 0),
@@ -144,6 +154,11 @@ mod tests {
         ] {
             let mut rest = bytes;
             assert_eq!((varint(&mut rest), rest.len()), (expected, left), "{bytes:x?}");
+            if let Some(number) = expected {
+                let mut written = Vec::new();
+                put_varint(&mut written, number);
+                assert_eq!(written, bytes[..bytes.len() - left]);
+            }
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rskafka::BackoffConfig;
-use rskafka::client::error::{Error, ProtocolError, RequestError};
-use rskafka::client::partition::{OffsetAt, PartitionClient, UnknownTopicHandling};
+pub use rskafka::client::partition::OffsetAt;
+use rskafka::client::partition::{PartitionClient, UnknownTopicHandling};
 use rskafka::client::{Client, ClientBuilder};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -63,6 +63,9 @@ pub enum ClientError {
         /// How many there are.
         partitions: usize,
     },
+    /// No broker leads the partition just now.
+    #[error("Kafka partition {0} has no leader")]
+    NoLeader(TopicPartition),
 }
 
 /// Awaits an rskafka call for at most `limit`; `what` names it in the error.
@@ -85,26 +88,6 @@ pub async fn within<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(ClientError::Rskafka { what: what.into(), source: Box::new(source) }),
         Err(_) => Err(ClientError::Timeout { what: what.into(), limit_ms: limit.as_millis() }),
-    }
-}
-
-impl ClientError {
-    /// The broker has no record at the offset that was asked for.
-    pub fn is_out_of_range(&self) -> bool {
-        let Self::Rskafka { source, .. } = self else { return false };
-        matches!(**source, Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. })
-    }
-
-    /// An answer came whole, and rskafka cannot read it: see [`fetch`](crate::fetch).
-    pub fn is_undecodable(&self) -> bool {
-        let Self::Rskafka { source, .. } = self else { return false };
-        matches!(
-            **source,
-            Error::InvalidResponse(_)
-                | Error::Request(
-                    RequestError::ReadError(_) | RequestError::ReadVersionedError(_) | RequestError::TooMuchData { .. }
-                )
-        )
     }
 }
 
@@ -189,25 +172,48 @@ impl Cluster {
     /// [`ClientError::UnknownTopic`] and [`ClientError::UnknownPartition`] without asking rskafka, whose requests would
     /// make brokers create the topic.
     pub async fn partition_client(&self, topic: &str, partition: i32) -> Result<PartitionClient, ClientError> {
-        let (_, metadata) = metadata::look(&self.config, Some(&[topic.to_owned()])).await?;
-        let partitions = match metadata.topics.get(topic) {
-            Some(known) => &known.partitions,
-            None => return Err(ClientError::UnknownTopic { topic: topic.to_owned() }),
-        };
-        if !partitions.contains_key(&partition) {
-            let partitions = partitions.len();
-            return Err(ClientError::UnknownPartition { topic: topic.to_owned(), partition, partitions });
-        }
+        self.existing(topic, partition).await?;
         self.existing_partition(topic, partition).await
     }
 
-    /// Lets the next [`partition_client`](Self::partition_client) ask another broker who leads, after the last one has failed: rskafka goes
-    /// on asking the same, which may tell of a leader that has been none for long, and be that leader itself.
+    /// The address of the partition's leader. Each time another broker is asked first.
     ///
-    /// # Cancellation
-    /// Nothing has happened then.
-    pub async fn ask_another(&self) {
-        self.rskafka.lock().await.take();
+    /// # Errors
+    ///
+    /// [`ClientError::UnknownTopic`], [`ClientError::UnknownPartition`] and [`ClientError::NoLeader`].
+    pub(crate) async fn leader(&self, of: &TopicPartition) -> Result<String, ClientError> {
+        let metadata = self.existing(&of.topic, of.partition).await?;
+        let address = metadata.leader_address(&of.topic, of.partition);
+        address.map(str::to_owned).ok_or_else(|| ClientError::NoLeader(of.clone()))
+    }
+
+    /// A look at a topic that has the partition.
+    async fn existing(&self, topic: &str, partition: i32) -> Result<Metadata, ClientError> {
+        let (_, metadata) = metadata::look(&self.config, Some(&[topic.to_owned()])).await?;
+        let known = metadata.topics.get(topic).ok_or_else(|| ClientError::UnknownTopic { topic: topic.to_owned() })?;
+        if !known.partitions.contains_key(&partition) {
+            let partitions = known.partitions.len();
+            return Err(ClientError::UnknownPartition { topic: topic.to_owned(), partition, partitions });
+        }
+        Ok(metadata)
+    }
+
+    /// The first offset of a partition, or the one behind its last. After a failure the next call asks another broker who leads.
+    ///
+    /// # Errors
+    ///
+    /// As [`partition_client`](Self::partition_client).
+    pub async fn offset(&self, of: &TopicPartition, at: OffsetAt) -> Result<i64, ClientError> {
+        let asking = async {
+            let client = self.partition_client(&of.topic, of.partition).await?;
+            within(self.config.request_timeout, format!("offsets of {of}"), client.get_offset(at)).await
+        };
+        let answer = asking.await;
+        // rskafka goes on asking the same broker, which may tell of a leader that has been none for long, and be that leader itself.
+        if answer.is_err() {
+            self.rskafka.lock().await.take();
+        }
+        answer
     }
 
     /// The end of each partition of a topic: the offset that the next record will have.

@@ -6,8 +6,9 @@
 //!   └────── group (membership, commits) ◀──────┘
 //! ```
 //!
-//! Fetches go through rskafka's `PartitionClient`; what rskafka lacks (cluster and topic ids, group membership, offset commits,
-//! [batches](fetch) that it cannot read) goes over connections of our own, [`wire::Connection`], with the codecs of kafka-protocol.
+//! Produce requests and offsets go through rskafka's `PartitionClient`; what rskafka lacks (cluster and topic ids, group membership, offset
+//! commits, [fetches](fetch) of all that a partition may hold) goes over connections of our own, [`wire::Connection`], with the codecs of
+//! kafka-protocol.
 //!
 //! rskafka has no request timeouts: a call on anything that [`Cluster`] hands out goes through [`within`].
 
@@ -24,7 +25,7 @@ pub mod group;
 pub mod readiness;
 pub mod wire;
 
-pub use client::{ClientError, Cluster, within};
+pub use client::{ClientError, Cluster, OffsetAt, within};
 pub use config::{ConfigError, KafkaConfig, parse_bootstrap_servers};
 pub use lag::{Lag, LagError, LagMeter, PartitionLag};
 pub use metadata::{Broker, Metadata, MetadataError, PartitionMetadata, TopicMetadata};

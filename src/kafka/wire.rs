@@ -32,6 +32,7 @@ pub struct Connection {
     broker: String,
     client_id: StrBytes,
     correlation_id: i32,
+    max_answer_bytes: usize,
     /// Set while an answer is awaited, so that a cancelled call is noticed by the next one.
     awaiting: bool,
 }
@@ -144,10 +145,16 @@ impl Connection {
                 broker: broker.to_owned(),
                 client_id: StrBytes::from_string(config.client_id.clone()),
                 correlation_id: 0,
+                max_answer_bytes: MAX_FRAME_BYTES,
                 awaiting: false,
             }),
             Err(source) => Err(WireError::Connect { broker: broker.to_owned(), source }),
         }
+    }
+
+    /// Takes answers of up to so many bytes, in place of [`MAX_FRAME_BYTES`].
+    pub fn accepting(self, max_answer_bytes: usize) -> Self {
+        Self { max_answer_bytes, ..self }
     }
 
     /// The broker's `host:port`.
@@ -256,12 +263,18 @@ impl Connection {
     async fn exchange(&mut self, frame: &[u8]) -> io::Result<Bytes> {
         self.stream.write_all(frame).await?;
         let length = self.stream.read_i32().await?;
-        let length = usize::try_from(length).ok().filter(|length| *length <= MAX_FRAME_BYTES).ok_or_else(|| {
-            let reason = format!("a frame of {length} bytes, and {MAX_FRAME_BYTES} are the limit");
+        let limit = self.max_answer_bytes;
+        let length = usize::try_from(length).ok().filter(|length| *length <= limit).ok_or_else(|| {
+            let reason = format!("a frame of {length} bytes, and {limit} are the limit");
             io::Error::new(io::ErrorKind::InvalidData, reason)
         })?;
-        let mut answer = BytesMut::zeroed(length);
-        self.stream.read_exact(&mut answer).await?;
+        let mut answer = BytesMut::with_capacity(length);
+        let mut rest = (&mut self.stream).take(length as u64);
+        while answer.len() < length {
+            if rest.read_buf(&mut answer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
         Ok(answer.freeze())
     }
 }

@@ -2,8 +2,9 @@
 
 use std::vec;
 
-use rskafka::record::RecordAndOffset;
+use bytes::Bytes;
 use superhero_event::header;
+use superhero_kafka::fetch;
 
 use crate::VerifyError;
 use crate::id::Id;
@@ -14,16 +15,16 @@ pub(crate) struct Record {
     pub(crate) offset: i64,
     /// From 1970.
     pub(crate) timestamp_millis: i64,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) key: Option<Bytes>,
+    pub(crate) value: Option<Bytes>,
     pub(crate) id: Option<Id>,
 }
 
-impl From<RecordAndOffset> for Record {
-    fn from(RecordAndOffset { record, offset }: RecordAndOffset) -> Self {
+impl From<fetch::Record> for Record {
+    fn from(record: fetch::Record) -> Self {
         let id = record.headers.get(header::PRODUCER).zip(record.headers.get(header::SEQUENCE));
         Self {
-            offset,
+            offset: record.offset,
             timestamp_millis: record.timestamp.timestamp_millis(),
             id: id.and_then(|(producer, sequence)| Id::from_headers(producer, sequence)),
             key: record.key,
@@ -103,8 +104,6 @@ impl Log {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use chrono::DateTime;
 
     use super::*;
@@ -112,16 +111,14 @@ mod tests {
     #[test]
     fn only_headers_as_our_own_transport_writes_them_make_an_id() {
         let id = |producer: &str, sequence: &str| {
-            let headers = [(header::PRODUCER, producer), (header::SEQUENCE, sequence)];
-            let headers: BTreeMap<_, _> =
-                headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).into();
-            let record = rskafka::record::Record {
+            let headers = [(header::PRODUCER, producer.as_bytes()), (header::SEQUENCE, sequence.as_bytes())];
+            let record = Record::from(fetch::Record {
+                offset: 5,
+                timestamp: DateTime::from_timestamp_millis(17).unwrap(),
                 key: None,
                 value: None,
-                headers,
-                timestamp: DateTime::from_timestamp_millis(17).unwrap(),
-            };
-            let record = Record::from(RecordAndOffset { record, offset: 5 });
+                headers: headers.into_iter().collect(),
+            });
             assert_eq!((record.offset, record.timestamp_millis), (5, 17));
             record.id
         };

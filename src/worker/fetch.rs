@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use rskafka::client::partition::{OffsetAt, PartitionClient};
-use rskafka::record::RecordAndOffset;
-use superhero_kafka::fetch::{BatchFetcher, Batches, FetchError, Undecodable};
-use superhero_kafka::{ClientError, Cluster, TopicPartition, within};
+use superhero_kafka::fetch::{BatchFetcher, Batches, FetchError, Record, Undecodable};
+use superhero_kafka::{Cluster, OffsetAt, TopicPartition};
 use tracing::{error, info, warn};
 
 use crate::backoff::Backoff;
@@ -47,7 +45,7 @@ impl Default for FetchConfig {
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
     /// What was read, in the order of offsets; may be empty where the log has holes.
-    pub(crate) records: Vec<RecordAndOffset>,
+    pub(crate) records: Vec<Record>,
     /// Which of them are batches that cannot be read.
     pub(crate) undecodable: Vec<Undecodable>,
     /// Every offset below this one has been dealt with.
@@ -129,10 +127,7 @@ pub(crate) struct Fetcher {
     config: FetchConfig,
     /// None until the earliest record has been looked for.
     position: Option<i64>,
-    client: Option<PartitionClient>,
     batches: BatchFetcher,
-    /// rskafka cannot read what is at the position, or finds nothing there although the log goes on.
-    as_batches: bool,
     backoff: Backoff,
     /// An end of the log before the position, seen when the log had been cut off.
     cut_off_at: Option<i64>,
@@ -152,8 +147,6 @@ impl Fetcher {
             source,
             config,
             position,
-            client: None,
-            as_batches: false,
             backoff: Backoff::default(),
             cut_off_at: None,
         }
@@ -172,7 +165,7 @@ impl Fetcher {
 
     async fn find_earliest(&mut self) -> Fetched {
         loop {
-            match self.offset(OffsetAt::Earliest).await {
+            match self.cluster.offset(&self.source, OffsetAt::Earliest).await {
                 Ok(earliest) => {
                     self.backoff.reset();
                     return Fetched { next: earliest, ..Fetched::default() };
@@ -182,26 +175,27 @@ impl Fetcher {
         }
     }
 
+    /// A broker always sends at least one whole batch of those that begin at the position or hold it
+    /// ([KIP-74](https://cwiki.apache.org/confluence/x/cgFJAw)), emptied ones included, so this gets on where the log does.
     async fn read_from(&mut self, mut position: i64) -> Fetched {
         let mut gone = None;
         loop {
-            if self.as_batches {
-                if let Some(fetched) = self.read_batches(position).await {
-                    let gone = gone.or(self.cut_off_at.take().map(|end| end..position));
-                    return Fetched { gone, ..fetched };
-                }
-                continue;
-            }
-            match self.fetch(position).await {
-                Ok((records, high_watermark)) => {
+            let Self { cluster, config, batches, .. } = self;
+            match batches.fetch(cluster, position, config.max_bytes, config.max_wait).await {
+                Ok(Batches { records, undecodable, next, .. }) => {
+                    self.backoff.reset();
                     gone = gone.or(self.cut_off_at.take().map(|end| end..position));
-                    match records.last() {
-                        Some(last) => {
-                            return Fetched { next: last.offset + 1, records, gone, ..Fetched::default() };
-                        }
-                        None if gone.is_some() => return Fetched { next: position, gone, ..Fetched::default() },
-                        None => self.as_batches = high_watermark > position,
+                    if next == position && gone.is_none() {
+                        continue;
                     }
+                    let first = records.first().map_or(next, |record| record.offset);
+                    if first > position {
+                        info!(
+                            partition = %self.source, from = position, to = first,
+                            "stepped over offsets that have no records, or none any more"
+                        );
+                    }
+                    return Fetched { records, undecodable, next, gone };
                 }
                 Err(error) if error.is_out_of_range() => {
                     if let Some(range) = self.out_of_range(position).await {
@@ -209,85 +203,19 @@ impl Fetcher {
                         gone = Some(range);
                     }
                 }
-                Err(error) if error.is_undecodable() => self.as_batches = true,
-                Err(error) => self.explain(position, error.into()).await,
+                Err(error) => self.explain(position, error).await,
             }
         }
-    }
-
-    /// Reads what rskafka cannot, and goes on with it once it can again; `None` if that may be now.
-    ///
-    /// A broker always sends at least one whole batch of those that begin at the position or hold it
-    /// ([KIP-74](https://cwiki.apache.org/confluence/x/cgFJAw)), emptied ones included, so this gets on where the log does.
-    async fn read_batches(&mut self, position: i64) -> Option<Fetched> {
-        let Self { cluster, config, batches, .. } = self;
-        match batches.fetch(cluster, position, config.max_bytes, config.max_wait).await {
-            Ok(Batches { records, undecodable, next, is_plain, .. }) => {
-                self.backoff.reset();
-                self.as_batches = !is_plain && next > position;
-                if next == position {
-                    return None;
-                }
-                let first = records.first().map_or(next, |record| record.offset);
-                if first > position {
-                    info!(
-                        partition = %self.source, from = position, to = first,
-                        "stepped over offsets that have no records, or none any more"
-                    );
-                }
-                Some(Fetched { records, undecodable, next, gone: None })
-            }
-            Err(error) => {
-                // Where the position is out of range, rskafka is told so as well, and leads on.
-                self.as_batches = matches!(error, FetchError::Corrupt { .. });
-                self.explain(position, error).await;
-                None
-            }
-        }
-    }
-
-    async fn fetch(&mut self, position: i64) -> Result<(Vec<RecordAndOffset>, i64), ClientError> {
-        let wait_ms = i32::try_from(self.config.max_wait.as_millis()).unwrap_or(i32::MAX);
-        let limit = self.cluster.config().request_timeout + self.config.max_wait;
-        let what = format!("fetch {} from offset {position}", self.source);
-        let bytes = 1..self.config.max_bytes;
-        let answer = within(limit, what, self.client().await?.fetch_records(position, bytes, wait_ms)).await;
-        self.note(answer)
-    }
-
-    async fn offset(&mut self, at: OffsetAt) -> Result<i64, ClientError> {
-        let (limit, what) = (self.cluster.config().request_timeout, format!("offsets of {}", self.source));
-        let answer = within(limit, what, self.client().await?.get_offset(at)).await;
-        self.note(answer)
-    }
-
-    async fn client(&mut self) -> Result<&PartitionClient, ClientError> {
-        let client = match self.client.take() {
-            Some(client) => client,
-            None => self.cluster.partition_client(&self.source.topic, self.source.partition).await?,
-        };
-        Ok(self.client.insert(client))
-    }
-
-    fn note<T>(&mut self, answer: Result<T, ClientError>) -> Result<T, ClientError> {
-        match &answer {
-            Ok(_) => self.backoff.reset(),
-            // rskafka keeps a connection that hangs.
-            Err(ClientError::Timeout { .. }) => self.client = None,
-            Err(_) => {}
-        }
-        answer
     }
 
     /// Says where the records are, and pauses if that is nowhere; returns the offsets that will never be read.
     async fn out_of_range(&mut self, position: i64) -> Option<Range<i64>> {
-        let found = async {
-            let earliest = self.offset(OffsetAt::Earliest).await?;
-            Ok(elsewhere(position, earliest, self.offset(OffsetAt::Latest).await?))
-        };
-        let found = found.await;
         let partition = &self.source;
-        match found {
+        let found = async {
+            let earliest = self.cluster.offset(partition, OffsetAt::Earliest).await?;
+            Ok(elsewhere(position, earliest, self.cluster.offset(partition, OffsetAt::Latest).await?))
+        };
+        match found.await {
             Ok(Elsewhere::Here) => return None,
             Ok(Elsewhere::Later(range)) => {
                 error!(
@@ -313,9 +241,6 @@ impl Fetcher {
     /// Says what is wrong, and pauses.
     async fn explain(&mut self, offset: i64, error: FetchError) {
         warn!(partition = %self.source, offset, %error, "fetching failed; trying again");
-        // A new connection also looks for the partition's leader anew.
-        self.client = None;
-        self.cluster.ask_another().await;
         self.pause().await;
     }
 

@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use rskafka::record::RecordAndOffset;
 use superhero_event::header;
 use superhero_event::table::Origin;
 use superhero_game::GameToken;
 use superhero_kafka::TopicPartition;
-use superhero_kafka::fetch::Undecodable;
+use superhero_kafka::fetch::{Record, Undecodable};
 use superhero_sink::{PartitionSink, Room, SinkError, Table, Verdict as Seen};
 use superhero_store::GameStore;
 use tokio::sync::watch;
@@ -34,7 +33,7 @@ pub(crate) enum Stop {
 /// What was fetched and is not yet appended.
 #[derive(Default)]
 pub(crate) struct Batch {
-    records: std::vec::IntoIter<RecordAndOffset>,
+    records: std::vec::IntoIter<Record>,
     /// Of those records, in their order.
     undecodable: VecDeque<Undecodable>,
     next: i64,
@@ -105,11 +104,11 @@ impl Writer {
         let mut told = Told::default();
         let mut outcome = Ok(());
         for record in batch.records.by_ref() {
-            let (mut value, mut request) = handler::read(self.makes_tables, record.record.value.as_deref());
+            let (mut value, mut request) = handler::read(self.makes_tables, record.value.as_deref());
             if let Some(Undecodable { reason, .. }) =
                 batch.undecodable.pop_front_if(|batch| batch.offset == record.offset)
             {
-                value = record.record.value.as_deref().map_or(Value::Absent, Value::Bytes);
+                value = record.value.as_deref().map_or(Value::Absent, Value::Bytes);
                 request = Request::DeadLetter(reason);
             }
             let verdict = match request {
@@ -130,18 +129,12 @@ impl Writer {
                 }
             };
             // From here on nothing is awaited: what counts as seen is appended.
-            let headers = &record.record.headers;
+            let headers = &record.headers;
             let id = headers
                 .get(header::PRODUCER)
                 .zip(headers.get(header::SEQUENCE))
                 .and_then(|(producer, sequence)| self.producers.identify(producer, sequence));
-            let row = Row {
-                offset: record.offset,
-                timestamp: record.record.timestamp,
-                key: record.record.key.as_deref(),
-                id,
-                value,
-            };
+            let row = Row { offset: record.offset, timestamp: record.timestamp, key: record.key.as_deref(), id, value };
             let seen = id.map_or(Seen::New, |id| sink.seen(id.producer, id.sequence));
             let appended = match seen {
                 Seen::Duplicate => {

@@ -2,13 +2,12 @@
 //!
 //! Format: <https://kafka.apache.org/documentation/#recordbatch>.
 
-use std::collections::BTreeMap;
-
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use rskafka::record::{Record, RecordAndOffset};
 use superhero_codec::varint;
 
 use super::codec::decompress;
+use super::record::{Headers, Record, nullable, take_bytes};
 
 /// The base offset and the length of what follows them.
 const PREFIX_BYTES: usize = 12;
@@ -21,6 +20,8 @@ const CHECKSUM_AT: usize = 17;
 const CHECKED_FROM: usize = 21;
 /// Everything before the first record.
 const HEADER_BYTES: usize = 61;
+/// A record without key, value and headers.
+const MIN_RECORD_BYTES: usize = 7;
 
 const CODEC: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 0b1000;
@@ -33,38 +34,34 @@ pub(super) struct Batch {
     /// The offset behind its last.
     pub(super) next: i64,
     pub(super) content: Content,
-    /// Whether rskafka reads it as well.
-    pub(super) is_plain: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Content {
     /// Its records: none if they were compacted away, or it is the mark of a transaction's end.
-    Records(Vec<RecordAndOffset>),
+    Records(Vec<Record>),
     /// It is whole, and cannot be read, for this reason.
-    Undecodable { reason: String, timestamp: DateTime<Utc>, bytes: Vec<u8> },
+    Undecodable { reason: String, timestamp: DateTime<Utc>, bytes: Bytes },
     /// Its checksum is not that of its bytes: the wire may be at fault, or the disk.
-    Corrupt { timestamp: DateTime<Utc>, bytes: Vec<u8> },
+    Corrupt { timestamp: DateTime<Utc>, bytes: Bytes },
 }
 
 /// Takes the first batch off `bytes`; `None` at their end, which may be within a batch: a broker cuts where its limit is.
-pub(super) fn take(bytes: &mut &[u8]) -> Option<Batch> {
+pub(super) fn take(bytes: &mut Bytes) -> Option<Batch> {
     let base_offset = i64::from_be_bytes(array(bytes, 0)?);
     let length = usize::try_from(i32::from_be_bytes(array(bytes, 8)?)).ok()?;
-    let (batch, rest) = bytes.split_at_checked(PREFIX_BYTES + length)?;
-    *bytes = rest;
-    Some(read(base_offset, batch))
+    let end = PREFIX_BYTES.checked_add(length).filter(|end| *end <= bytes.len())?;
+    Some(read(base_offset, bytes.split_to(end)))
 }
 
-fn read(base_offset: i64, batch: &[u8]) -> Batch {
+fn read(base_offset: i64, batch: Bytes) -> Batch {
     let undecodable = |next, timestamp, reason: String| Batch {
         base_offset,
         next,
-        content: Content::Undecodable { reason, timestamp, bytes: batch.to_vec() },
-        is_plain: false,
+        content: Content::Undecodable { reason, timestamp, bytes: batch.clone() },
     };
     let magic = batch.get(MAGIC_AT).copied();
-    let Some(header) = Header::of(batch).filter(|_| magic == Some(MAGIC)) else {
+    let Some(header) = Header::of(&batch).filter(|_| magic == Some(MAGIC)) else {
         let reason = magic.map_or_else(
             || "it is too short for a batch".to_owned(),
             |magic| format!("it is a batch of {} bytes in version {magic}, and 2 is read here", batch.len()),
@@ -74,16 +71,14 @@ fn read(base_offset: i64, batch: &[u8]) -> Batch {
     let next = base_offset.saturating_add(i64::from(header.last_offset_delta.max(0))).saturating_add(1);
     let last_time = time(header.max_timestamp_ms);
     if crc32c::crc32c(&batch[CHECKED_FROM..]) != header.checksum {
-        let content = Content::Corrupt { timestamp: last_time, bytes: batch.to_vec() };
-        return Batch { base_offset, next, content, is_plain: false };
+        return Batch { base_offset, next, content: Content::Corrupt { timestamp: last_time, bytes: batch } };
     }
-    let records = |records| Batch { base_offset, next, content: Content::Records(records), is_plain: false };
     if header.attributes & CONTROL != 0 {
-        return records(Vec::new());
+        return Batch { base_offset, next, content: Content::Records(Vec::new()) };
     }
     let codec = (header.attributes & CODEC) as u8;
-    match decompress(codec, &batch[HEADER_BYTES..]).and_then(|plain| header.records(base_offset, next, &plain)) {
-        Ok(read) => Batch { is_plain: codec <= 2 && !read.is_empty(), ..records(read) },
+    match decompress(codec, batch.slice(HEADER_BYTES..)).and_then(|plain| header.records(base_offset, next, &plain)) {
+        Ok(records) => Batch { base_offset, next, content: Content::Records(records) },
         Err(reason) => undecodable(next, last_time, reason),
     }
 }
@@ -110,60 +105,45 @@ impl Header {
     }
 
     /// Reads the records behind the header, all of which must be below `next`, in the order of their offsets.
-    fn records(&self, base_offset: i64, next: i64, mut plain: &[u8]) -> Result<Vec<RecordAndOffset>, String> {
-        let mut records = Vec::new();
+    fn records(&self, base_offset: i64, next: i64, plain: &Bytes) -> Result<Vec<Record>, String> {
+        let mut rest = &**plain;
+        // What the header says is believed only as far as there are bytes for it.
+        let mut records = Vec::with_capacity((self.count.max(0) as usize).min(plain.len() / MIN_RECORD_BYTES));
         for number in 0..self.count.max(0) {
             let broken = || format!("its record {number} of {} cannot be read", self.count);
-            let (offset, record) = self.record(base_offset, &mut plain).ok_or_else(broken)?;
-            let before = records.last().map_or(base_offset - 1, |record: &RecordAndOffset| record.offset);
+            let record = self.record(base_offset, plain, &mut rest).ok_or_else(broken)?;
+            let (offset, before) =
+                (record.offset, records.last().map_or(base_offset - 1, |record: &Record| record.offset));
             if offset <= before || offset >= next {
                 return Err(format!(
                     "its record {number} has the offset {offset}, which is behind {before} or not below {next}"
                 ));
             }
-            records.push(RecordAndOffset { record, offset });
+            records.push(record);
         }
-        if plain.is_empty() { Ok(records) } else { Err(format!("{} bytes follow its last record", plain.len())) }
+        if rest.is_empty() { Ok(records) } else { Err(format!("{} bytes follow its last record", rest.len())) }
     }
 
-    fn record(&self, base_offset: i64, plain: &mut &[u8]) -> Option<(i64, Record)> {
-        let length = usize::try_from(varint(plain)?).ok()?;
-        let (mut body, rest) = plain.split_at_checked(length)?;
-        *plain = rest;
-        let body = &mut body;
+    /// Takes a record off `rest`, the end of `plain`.
+    fn record(&self, base_offset: i64, plain: &Bytes, rest: &mut &[u8]) -> Option<Record> {
+        let length = usize::try_from(varint(rest)?).ok()?;
+        let body = &mut take_bytes(rest, length)?;
         // No attribute has a meaning.
         take_bytes(body, 1)?;
         let timestamp_ms = self.base_timestamp_ms.checked_add(varint(body)?)?;
         let timestamp_ms = if self.attributes & LOG_APPEND_TIME != 0 { self.max_timestamp_ms } else { timestamp_ms };
         let offset = base_offset.checked_add(varint(body)?)?;
-        let key = nullable(body)?;
-        let value = nullable(body)?;
-        let mut headers = BTreeMap::new();
-        for _ in 0..varint(body)? {
-            let name = nullable(body)??;
-            headers.insert(String::from_utf8_lossy(&name).into_owned(), nullable(body)?.unwrap_or_default());
-        }
-        body.is_empty().then_some((offset, Record { key, value, headers, timestamp: time(timestamp_ms) }))
+        let key = nullable(body)?.map(|key| plain.slice_ref(key));
+        let value = nullable(body)?.map(|value| plain.slice_ref(value));
+        let count = varint(body)?;
+        let headers = Headers::read(plain.slice_ref(body), count)?;
+        Some(Record { offset, timestamp: time(timestamp_ms), key, value, headers })
     }
 }
 
 /// A time that no calendar has is the beginning of time.
 fn time(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(ms).unwrap_or(DateTime::UNIX_EPOCH)
-}
-
-/// Bytes with their length in front; the outer `None` is that there are none such.
-fn nullable(bytes: &mut &[u8]) -> Option<Option<Vec<u8>>> {
-    match varint(bytes)? {
-        -1 => Some(None),
-        length => take_bytes(bytes, usize::try_from(length).ok()?).map(|taken| Some(taken.to_vec())),
-    }
-}
-
-fn take_bytes<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = bytes.split_at_checked(count)?;
-    *bytes = rest;
-    Some(taken)
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use lz4_flex::frame::FrameDecoder as Lz4Decoder;
 use ruzstd::decoding::StreamingDecoder as ZstdDecoder;
@@ -18,29 +19,29 @@ const SNAPPY_HEADER_BYTES: usize = 16;
 ///
 /// # Errors
 /// Why they cannot be had, for people.
-pub(super) fn decompress(codec: u8, bytes: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn decompress(codec: u8, bytes: Bytes) -> Result<Bytes, String> {
     match codec {
-        0 => Ok(bytes.to_vec()),
-        1 => read("gzip", MultiGzDecoder::new(bytes)),
-        2 => snappy(bytes),
-        3 => read("lz4", Lz4Decoder::new(bytes)),
+        0 => Ok(bytes),
+        1 => read("gzip", MultiGzDecoder::new(&*bytes)),
+        2 => snappy(&bytes),
+        3 => read("lz4", Lz4Decoder::new(&*bytes)),
         4 => {
-            let decoder = ZstdDecoder::new_with_max_window_size(bytes, MAX_PLAIN_BYTES as u64);
+            let decoder = ZstdDecoder::new_with_max_window_size(&*bytes, MAX_PLAIN_BYTES as u64);
             read("zstd", decoder.map_err(|error| not_readable("zstd", &error))?)
         }
         codec => Err(format!("it is compressed with codec {codec}, which is not known here")),
     }
 }
 
-fn read(codec: &str, mut decoder: impl Read) -> Result<Vec<u8>, String> {
+fn read(codec: &str, mut decoder: impl Read) -> Result<Bytes, String> {
     let mut plain = Vec::new();
     let limit = MAX_PLAIN_BYTES as u64 + 1;
     let read: io::Result<usize> = decoder.by_ref().take(limit).read_to_end(&mut plain);
     read.map_err(|error| not_readable(codec, &error))?;
-    if plain.len() > MAX_PLAIN_BYTES { Err(too_large(codec)) } else { Ok(plain) }
+    if plain.len() > MAX_PLAIN_BYTES { Err(too_large(codec)) } else { Ok(plain.into()) }
 }
 
-fn snappy(bytes: &[u8]) -> Result<Vec<u8>, String> {
+fn snappy(bytes: &[u8]) -> Result<Bytes, String> {
     let mut decoder = snap::raw::Decoder::new();
     let mut block = |block: &[u8], before: usize| {
         let length = snap::raw::decompress_len(block).map_err(|error| not_readable("snappy", &error))?;
@@ -50,7 +51,7 @@ fn snappy(bytes: &[u8]) -> Result<Vec<u8>, String> {
         decoder.decompress_vec(block).map_err(|error| not_readable("snappy", &error))
     };
     if !bytes.starts_with(&SNAPPY_MAGIC) {
-        return block(bytes, 0);
+        return block(bytes, 0).map(Bytes::from);
     }
     let mut rest = bytes.get(SNAPPY_HEADER_BYTES..).ok_or_else(|| not_readable("snappy", &"it ends in its header"))?;
     let mut plain = Vec::new();
@@ -61,7 +62,7 @@ fn snappy(bytes: &[u8]) -> Result<Vec<u8>, String> {
         plain.extend_from_slice(&block(compressed, plain.len())?);
         rest = left;
     }
-    Ok(plain)
+    Ok(plain.into())
 }
 
 fn too_large(codec: &str) -> String {

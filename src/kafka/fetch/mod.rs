@@ -1,29 +1,33 @@
-//! Fetches for what rskafka cannot read: batches compressed with lz4 or zstd, marks of transactions, batches that were compacted
-//! away to the last record, and those that nobody can read.
+//! Fetches of one partition, whatever is in it: batches of every compression, marks of transactions, batches that were compacted away
+//! to the last record, and those that nobody can read.
 //!
-//! A batch that cannot be read stands as one record without a key whose value is the batch, at its first offset; whoever takes it
+//! Nothing of a record is copied on the way from the socket. A batch that cannot be read stands as one record without a key whose value is the batch, at its first offset; whoever takes it
 //! is told the reason.
 
 mod batch;
 mod codec;
+mod record;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use rskafka::record::{Record, RecordAndOffset};
 
 use self::batch::Content;
 pub use self::codec::MAX_PLAIN_BYTES;
+pub use self::record::{Headers, Record};
 use crate::wire::{Connection, WireError};
 use crate::{ClientError, Cluster, TopicPartition};
 
 /// The oldest that brokers serve; what later ones add is not needed here.
 const FETCH_VERSION: i16 = 4;
+/// The largest answer, which is one batch where that is larger than what was asked for.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// As a consumer that is no replica says.
 const NO_REPLICA: i32 = -1;
 /// How often a batch whose checksum is wrong is fetched before it is taken as it is.
@@ -42,15 +46,13 @@ pub struct BatchFetcher {
 #[derive(Debug, Default)]
 pub struct Batches {
     /// In the order of offsets, none before the one that was asked for.
-    pub records: Vec<RecordAndOffset>,
+    pub records: Vec<Record>,
     /// Which of them are batches that cannot be read, and why.
     pub undecodable: Vec<Undecodable>,
     /// Where to go on; the offset that was asked for at the end of the partition.
     pub next: i64,
     /// The end of the partition, as far as it can be read.
     pub high_watermark: i64,
-    /// Whether rskafka would have read all of it.
-    pub is_plain: bool,
 }
 
 /// A batch that cannot be read.
@@ -71,9 +73,6 @@ pub enum FetchError {
     /// The leader does not answer.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// The partition has no leader.
-    #[error("Kafka partition {0} has no leader")]
-    NoLeader(TopicPartition),
     /// The broker refuses.
     #[error("Kafka broker refuses to fetch {partition} from offset {offset}: {error}")]
     Refused {
@@ -104,6 +103,13 @@ pub enum FetchError {
         /// Of the batch.
         offset: i64,
     },
+}
+
+impl FetchError {
+    /// Whether the broker has no record at the offset that was asked for, and none behind it.
+    pub fn is_out_of_range(&self) -> bool {
+        matches!(self, Self::Refused { error: ResponseError::OffsetOutOfRange, .. })
+    }
 }
 
 impl BatchFetcher {
@@ -142,16 +148,12 @@ impl BatchFetcher {
             return Err(FetchError::Refused { partition: self.source.clone(), offset, error });
         }
         self.connection = Some(connection);
-        self.read(offset, partition.high_watermark, &partition.records.unwrap_or_default())
+        self.read(offset, partition.high_watermark, partition.records.unwrap_or_default())
     }
 
     async fn connect(&self, cluster: &Cluster) -> Result<Connection, FetchError> {
-        let TopicPartition { topic, partition } = &self.source;
-        let metadata = cluster.metadata().await?;
-        let known = metadata.topics.get(topic).and_then(|topic| topic.partitions.get(partition));
-        let leader = known.and_then(|partition| metadata.brokers.get(&partition.leader?));
-        let leader = leader.ok_or_else(|| FetchError::NoLeader(self.source.clone()))?;
-        let mut connection = Connection::open(&leader.address, cluster.config()).await?;
+        let leader = cluster.leader(&self.source).await?;
+        let mut connection = Connection::open(&leader, cluster.config()).await?.accepting(MAX_ANSWER_BYTES);
         connection.require(&[(ApiKey::Fetch, FETCH_VERSION)], cluster.config().request_timeout).await?;
         Ok(connection)
     }
@@ -173,8 +175,8 @@ impl BatchFetcher {
     }
 
     /// Reads batches up to one whose checksum is wrong; that is an error if it comes first, until it has been so often enough.
-    fn read(&mut self, offset: i64, high_watermark: i64, mut bytes: &[u8]) -> Result<Batches, FetchError> {
-        let mut all = Batches { next: offset, high_watermark, is_plain: true, ..Batches::default() };
+    fn read(&mut self, offset: i64, high_watermark: i64, mut bytes: Bytes) -> Result<Batches, FetchError> {
+        let mut all = Batches { next: offset, high_watermark, ..Batches::default() };
         while let Some(batch) = batch::take(&mut bytes) {
             if batch.next <= all.next {
                 continue;
@@ -184,7 +186,6 @@ impl BatchFetcher {
                 Content::Records(records) => {
                     all.records.extend(records.into_iter().filter(|record| record.offset >= first));
                     all.next = batch.next;
-                    all.is_plain &= batch.is_plain;
                     continue;
                 }
                 Content::Undecodable { reason, timestamp, bytes } => (reason, timestamp, bytes),
@@ -201,11 +202,15 @@ impl BatchFetcher {
                 }
             };
             let reason = format!("the batch of the offsets {first} to {} cannot be read: {reason}", batch.next - 1);
-            let record = Record { key: None, value: Some(value), headers: Default::default(), timestamp };
-            all.records.push(RecordAndOffset { record, offset: first });
+            all.records.push(Record {
+                offset: first,
+                timestamp,
+                key: None,
+                value: Some(value),
+                headers: Headers::default(),
+            });
             all.undecodable.push(Undecodable { offset: first, reason });
             all.next = batch.next;
-            all.is_plain = false;
         }
         if all.next == offset && high_watermark > offset {
             return Err(FetchError::Nothing { partition: self.source.clone(), offset, high_watermark });

@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use chrono::DateTime;
 use proptest::prelude::*;
+use superhero_codec::put_varint;
 
 use super::batch::{Batch, Content, take};
 use super::*;
@@ -12,15 +12,6 @@ use super::*;
 const CODECS: [u8; 5] = [0, 1, 2, 3, 4];
 /// Snappy as one block, without snappy-java's framing.
 const BARE_SNAPPY: u8 = 12;
-
-fn put_varint(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
-}
 
 fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
@@ -72,48 +63,49 @@ fn wrap(base_offset: i64, last_offset_delta: i32, attributes: i16, count: i32, p
     batch
 }
 
-fn encode(base_offset: i64, codec: u8, records: &[RecordAndOffset]) -> Vec<u8> {
+/// A record and its headers, which it has as bytes.
+type Written = (Record, Vec<(String, Vec<u8>)>);
+
+fn encode(base_offset: i64, codec: u8, records: &[Written]) -> Vec<u8> {
     let mut plain = Vec::new();
-    for RecordAndOffset { offset, record } in records {
+    for (record, headers) in records {
         let mut body = vec![0];
         put_varint(&mut body, record.timestamp.timestamp_millis() - 1_000);
-        put_varint(&mut body, offset - base_offset);
+        put_varint(&mut body, record.offset - base_offset);
         put_bytes(&mut body, record.key.as_deref());
         put_bytes(&mut body, record.value.as_deref());
-        put_varint(&mut body, record.headers.len() as i64);
-        for (name, value) in &record.headers {
+        put_varint(&mut body, headers.len() as i64);
+        for (name, value) in headers {
             put_bytes(&mut body, Some(name.as_bytes()));
             put_bytes(&mut body, Some(value));
         }
         put_varint(&mut plain, body.len() as i64);
         plain.extend_from_slice(&body);
     }
-    let last = records.last().map_or(0, |record| (record.offset - base_offset) as i32);
+    let last = records.last().map_or(0, |(record, _)| (record.offset - base_offset) as i32);
     let attribute = if codec == BARE_SNAPPY { 2 } else { i16::from(codec) };
     wrap(base_offset, last, attribute, records.len() as i32, &compress(codec, &plain))
 }
 
-fn record() -> impl Strategy<Value = Record> {
+/// At offset 0.
+fn record() -> impl Strategy<Value = Written> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..80);
-    let headers = prop::collection::btree_map("[a-z]{1,8}", bytes(), 0..3);
-    (prop::option::of(bytes()), prop::option::of(bytes()), headers, 0_i64..4_000_000_000_000).prop_map(
-        |(key, value, headers, ms)| Record {
-            key,
-            value,
-            headers,
-            timestamp: DateTime::from_timestamp_millis(ms).unwrap(),
-        },
-    )
+    let part = || prop::option::of(bytes().prop_map(Bytes::from));
+    let headers = prop::collection::vec(("[a-c]{1,2}", bytes()), 0..3);
+    (part(), part(), headers, 0_i64..4_000_000_000_000).prop_map(|(key, value, named, ms)| {
+        let headers = named.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        (Record { offset: 0, timestamp: DateTime::from_timestamp_millis(ms).unwrap(), key, value, headers }, named)
+    })
 }
 
 /// Records with offsets from `base` on, some of which are missing.
-fn records(base: i64) -> impl Strategy<Value = Vec<RecordAndOffset>> {
+fn records(base: i64) -> impl Strategy<Value = Vec<Written>> {
     prop::collection::vec((record(), 0_i64..3), 1..20).prop_map(move |records| {
         let mut next = base;
-        let numbered = records.into_iter().map(|(record, skipped)| {
+        let numbered = records.into_iter().map(|((record, headers), skipped)| {
             let offset = next + skipped;
             next = offset + 1;
-            RecordAndOffset { record, offset }
+            (Record { offset, ..record }, headers)
         });
         numbered.collect()
     })
@@ -132,16 +124,23 @@ proptest! {
         cut: prop::sample::Index,
     ) {
         let batch = encode(100, codec, &records);
+        for (record, headers) in &records {
+            for (name, _) in headers {
+                let last = headers.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value.as_slice());
+                prop_assert_eq!(record.headers.get(name), last);
+            }
+            prop_assert_eq!(record.headers.get("d"), None);
+        }
+        let records: Vec<_> = records.into_iter().map(|(record, _)| record).collect();
         let end = records.last().unwrap().offset + 1;
-        let mut bytes = batch.as_slice();
+        let mut bytes = Bytes::from(batch.clone());
         let read = take(&mut bytes).unwrap();
-        prop_assert_eq!((read.base_offset, read.next, bytes), (100, end, &[][..]));
-        prop_assert_eq!(read.is_plain, ![3, 4].contains(&codec));
+        prop_assert_eq!((read.base_offset, read.next, bytes), (100, end, Bytes::new()));
         prop_assert_eq!(read.content, Content::Records(records.clone()));
 
         // What was cut off at the limit of the fetch is fetched again.
         let two = [batch.clone(), batch[..cut.index(batch.len())].to_vec()].concat();
-        let answer = fetcher().read(from, end, &two);
+        let answer = fetcher().read(from, end, two.into());
         if from < end {
             let answer = answer.unwrap();
             let expected: Vec<_> = records.into_iter().filter(|record| record.offset >= from).collect();
@@ -161,11 +160,10 @@ proptest! {
         // Bytes that are no records, in a batch that says they are, with its checksum right.
         let batch = wrap(7, 4, i16::from(codec), 5, &payload);
         let whole = [batch.clone(), encode(12, 0, &[])].concat();
-        let answer = fetcher().read(7, 12, &whole).unwrap();
+        let answer = fetcher().read(7, 12, whole.into()).unwrap();
         prop_assert_eq!(answer.next, 13);
-        prop_assert!(!answer.is_plain);
         prop_assert_eq!(answer.records.len(), 1);
-        prop_assert_eq!(answer.records[0].record.value.as_ref(), Some(&batch));
+        prop_assert_eq!(answer.records[0].value.as_deref(), Some(&*batch));
         let Undecodable { offset, reason } = &answer.undecodable[0];
         prop_assert_eq!(*offset, 7);
         prop_assert!(reason.contains("offsets 7 to 11"), "{}", reason);
@@ -176,20 +174,21 @@ proptest! {
         batch[place] ^= 0x40;
         let mut fetcher = fetcher();
         for _ in 1..CORRUPT_FETCHES {
-            let is_corrupt = matches!(fetcher.read(7, 100, &batch), Err(FetchError::Corrupt { offset: 7, .. }));
+            let is_corrupt = matches!(fetcher.read(7, 100, batch.clone().into()), Err(FetchError::Corrupt { offset: 7, .. }));
             prop_assert!(is_corrupt);
         }
-        let answer = fetcher.read(7, 100, &batch).unwrap();
-        prop_assert_eq!(answer.records[0].record.value.as_ref(), Some(&batch));
+        let answer = fetcher.read(7, 100, batch.clone().into()).unwrap();
+        prop_assert_eq!(answer.records[0].value.as_deref(), Some(&*batch));
     }
 
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..400), codec in 0_u8..8, payload: Vec<u8>, count: i32, delta: i32) {
-        let mut rest = bytes.as_slice();
+        let bytes = Bytes::from(bytes);
+        let mut rest = bytes.clone();
         while take(&mut rest).is_some() {}
-        let _ = fetcher().read(0, 10, &bytes);
+        let _ = fetcher().read(0, 10, bytes);
         let batch = wrap(i64::MAX - 3, delta, i16::from(codec), count, &payload);
-        let _ = fetcher().read(0, i64::MAX, &batch);
+        let _ = fetcher().read(0, i64::MAX, batch.into());
     }
 
     #[test]
@@ -206,7 +205,7 @@ proptest! {
             payload[place] = byte;
         }
         payload.truncate(cut.index(payload.len()) + 1);
-        let _ = take(&mut wrap(0, 100, i16::from(codec), records.len() as i32, &payload).as_slice());
+        let _ = take(&mut wrap(0, 100, i16::from(codec), records.len() as i32, &payload).into());
     }
 }
 
@@ -214,9 +213,12 @@ proptest! {
 fn marks_and_emptied_batches_are_stepped_over() {
     let mark = wrap(3, 0, 0b11_0000, 1, b"any");
     let emptied = wrap(4, 5, 0, 0, b"");
-    let answer = fetcher().read(3, 10, &[mark, emptied].concat()).unwrap();
+    let answer = fetcher().read(3, 10, [mark, emptied].concat().into()).unwrap();
     assert_eq!((answer.next, answer.records, answer.undecodable), (10, Vec::new(), Vec::new()));
-    assert!(matches!(fetcher().read(3, 10, b""), Err(FetchError::Nothing { offset: 3, high_watermark: 10, .. })));
+    assert!(matches!(
+        fetcher().read(3, 10, Bytes::new()),
+        Err(FetchError::Nothing { offset: 3, high_watermark: 10, .. })
+    ));
 }
 
 #[test]
@@ -225,7 +227,7 @@ fn what_would_take_all_memory_is_not_read() {
     for codec in [1, 2, 3, 4, BARE_SNAPPY] {
         let payload = compress(codec, &zeros);
         let attribute = if codec == BARE_SNAPPY { 2 } else { i16::from(codec) };
-        let read = take(&mut wrap(0, 0, attribute, 1, &payload).as_slice()).unwrap();
+        let read = take(&mut wrap(0, 0, attribute, 1, &payload).into()).unwrap();
         let Batch { content: Content::Undecodable { reason, .. }, .. } = read else { panic!("codec {codec}") };
         assert!(reason.contains("more than 67108864 bytes"), "{codec}: {reason}");
     }
@@ -233,11 +235,12 @@ fn what_would_take_all_memory_is_not_read() {
 
 #[test]
 fn times_are_those_of_the_broker_where_it_sets_them() {
-    let record = Record { key: None, value: None, headers: BTreeMap::new(), timestamp: DateTime::UNIX_EPOCH };
-    let mut batch = encode(0, 0, &[RecordAndOffset { record, offset: 0 }]);
+    let (offset, timestamp) = (0, DateTime::UNIX_EPOCH);
+    let record = Record { offset, timestamp, key: None, value: None, headers: Headers::default() };
+    let mut batch = encode(0, 0, &[(record, Vec::new())]);
     batch[22] |= 0b1000;
     let checksum = crc32c::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&checksum.to_be_bytes());
-    let Content::Records(records) = take(&mut batch.as_slice()).unwrap().content else { panic!("records") };
-    assert_eq!(records[0].record.timestamp.timestamp_millis(), 2_000);
+    let Content::Records(records) = take(&mut batch.into()).unwrap().content else { panic!("records") };
+    assert_eq!(records[0].timestamp.timestamp_millis(), 2_000);
 }

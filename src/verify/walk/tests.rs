@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use bytes::Bytes;
 use chrono::{DateTime, NaiveDate};
 use superhero_sink::{CommitAnswer, Folder, Membership, PartitionSink, Settings, Step};
 
@@ -22,8 +23,8 @@ fn record(offset: i64, sequence: u64) -> Record {
     Record {
         offset,
         timestamp_millis: MILLIS,
-        key: Some(b"k".to_vec()),
-        value: Some(VALUE.as_bytes().to_vec()),
+        key: Some("k".into()),
+        value: Some(VALUE.into()),
         id: Some(Id { producer: 7, sequence }),
     }
 }
@@ -49,7 +50,7 @@ fn publish(dir: &Path, first: i64, records: &[Option<Record>]) {
 }
 
 fn row(record: &Record) -> String {
-    let text = |bytes: &Option<Vec<u8>>| bytes.clone().map(|bytes| String::from_utf8(bytes).unwrap());
+    let text = |bytes: &Option<Bytes>| bytes.as_deref().map(|bytes| std::str::from_utf8(bytes).unwrap().to_owned());
     let timestamp = DateTime::from_timestamp_millis(record.timestamp_millis).unwrap().format("%Y-%m-%dT%H:%M:%S%.3fZ");
     let (offset, key, value) = (record.offset, text(&record.key), text(&record.value).unwrap_or("null".to_owned()));
     let key = serde_json::to_string(&key).unwrap();
@@ -99,13 +100,13 @@ fn every_field_that_differs_is_named() {
     type Change = fn(&mut Record);
     let changes: [(&str, Change); 8] = [
         ("key", |record| record.key = None),
-        ("key", |record| record.key = Some(b"other".to_vec())),
+        ("key", |record| record.key = Some("other".into())),
         ("id", |record| record.id = None),
         ("id", |record| record.id = Some(Id { producer: 8, sequence: 4 })),
         ("timestamp", |record| record.timestamp_millis += 1),
         ("value", |record| record.value = None),
-        ("value", |record| record.value.as_mut().unwrap().push(b' ')),
-        ("value", |record| record.value = Some(b"{}".to_vec())),
+        ("value", |record| record.value = Some(format!("{VALUE} ").into())),
+        ("value", |record| record.value = Some("{}".into())),
     ];
     for (name, change) in changes {
         let dir = dir();
@@ -228,7 +229,7 @@ fn strangers_records_are_compared_like_others() {
         record.id = None;
     }
     log[1].key = None;
-    log[2].key = Some("\"é\n".as_bytes().to_vec());
+    log[2].key = Some("\"é\n".into());
     let mut rows = some(log.clone());
     publish(dir.path(), 0, &rows);
     assert!(compare_with(dir.path(), log.clone()).is_clean());
