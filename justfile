@@ -42,6 +42,10 @@ fuzz cases="10000":
 bench *arguments:
     cargo bench -p superhero --bench bench -- {{ arguments }}
 
+# Compare the static build, with either allocator, with a build for glibc: `just bench-static rounds=3`
+bench-static *arguments:
+    tests/bench/static {{ arguments }}
+
 # Build the static binaries, and put them into target/static/<target>: `just build-static target=aarch64-unknown-linux-musl`
 build-static target=static_target:
     bin/deploy/build-static {{ trim_start_match(target, "target=") }}

@@ -67,6 +67,8 @@ pub enum LogFormat {
     Json,
 }
 
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Writes the rest of the log when it is dropped; keep it until the end of the process.
 #[derive(Debug)]
 pub struct LogGuard {
@@ -96,6 +98,11 @@ impl LogArguments {
     /// # Errors
     /// A folder that cannot be written, or a log that was started before.
     pub fn start(&self, name: &str, events: impl Layer<Registry> + Send + Sync) -> Result<LogGuard, LogError> {
+        self.start_beside(name, events.boxed())
+    }
+
+    /// The same once for all kinds of layers.
+    fn start_beside(&self, name: &str, events: BoxedLayer) -> Result<LogGuard, LogError> {
         let (writer, guard) = match &self.log_dir {
             None => tracing_appender::non_blocking(std::io::stderr()),
             Some(folder) => tracing_appender::non_blocking(

@@ -28,8 +28,8 @@ pub(crate) fn let_allocator_keep_answers() {
 /// How much to ask a broker for at a time, and how long to wait for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchConfig {
-    /// Bytes of one fetch of one partition; a larger batch comes all the same. Some four times as much is held in memory
-    /// for each partition: the answer that is processed, as records, and the one that has been asked for, as it comes.
+    /// Bytes of one fetch of one partition; a larger batch comes all the same. Some twice as much is held in memory
+    /// for each partition, and what compressed batches of it come to: the answer that is processed, and the one that has been asked for.
     pub max_bytes: i32,
     /// How long a broker may hold a fetch back when there is nothing to send.
     pub max_wait: Duration,

@@ -16,7 +16,7 @@ use superhero_worker::WorkerConfig;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::cpu;
+use crate::usage;
 
 const PARTITIONS: i32 = 4;
 const ENVELOPE_BYTES: usize = 515;
@@ -60,32 +60,32 @@ async fn ours(kafka: KafkaConfig, topic: &str, folder: &std::path::Path, records
     config.group.group_id = topic.to_owned();
     config.sink.compression = superhero_sink::Compression::None;
     config.until_end = true;
-    let (cpu, start) = (cpu::own_seconds()?, Instant::now());
+    let (cpu, start) = (usage::own_seconds()?, Instant::now());
     let summary = superhero_worker::run(config, Memory::new(), CancellationToken::new()).await?;
-    let (spent, lasted) = (cpu::own_seconds()? - cpu, start.elapsed());
+    let (spent, lasted) = (usage::own_seconds()? - cpu, start.elapsed());
     ensure!(summary.records == records as u64 && summary.dead_letters == 0, "{records} records, and {summary}");
     Ok((spent * 1e6 / records as f64, records as f64 / lasted.as_secs_f64()))
 }
 
 async fn verify(kafka: Option<KafkaConfig>, topic: &str, folder: &std::path::Path, records: usize) -> Result<f64> {
     let config = VerifyConfig { folders: vec![folder.to_owned()], kafka, topics: Some(vec![topic.to_owned()]) };
-    let before = cpu::own_seconds()?;
+    let before = usage::own_seconds()?;
     let found = superhero_verify::verify(config, CancellationToken::new()).await?;
-    let spent = cpu::own_seconds()? - before;
+    let spent = usage::own_seconds()? - before;
     ensure!(found.is_clean() && found.rows.raw == records as u64, "{found}");
     Ok(spent * 1e6 / records as f64)
 }
 
 fn kcat(bootstrap: &str, topic: &str, folder: &std::path::Path, records: usize) -> Result<f64> {
     let path = folder.join("kcat");
-    let before = cpu::children_seconds()?;
+    let before = usage::children_seconds()?;
     let status = Command::new("kcat")
         .args(["-C", "-J", "-q", "-e", "-o", "beginning", "-b", bootstrap, "-t", topic])
         .stdin(Stdio::null())
         .stdout(std::fs::File::create(&path)?)
         .status()
         .context("starting kcat")?;
-    let spent = cpu::children_seconds()? - before;
+    let spent = usage::children_seconds()? - before;
     ensure!(status.success(), "kcat ended with {status}");
     let lines = std::fs::read(&path)?.iter().filter(|byte| **byte == b'\n').count();
     ensure!(lines == records, "kcat wrote {lines} lines for {records} records");

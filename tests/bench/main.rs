@@ -8,7 +8,6 @@
 #![allow(unreachable_pub)]
 
 mod consume;
-mod cpu;
 mod log_call;
 mod outage;
 // The integration tests' own; the measurements need only a part of each.
@@ -21,10 +20,13 @@ mod servers;
 #[path = "../services.rs"]
 mod services;
 mod takeover;
+mod usage;
 
 use anyhow::Result;
 
 use self::services::Kafka;
+// The allocator is the one of the binaries.
+use superhero_service as _;
 
 /// Events for the produce benchmark; some seconds either way.
 const EVENTS: usize = 2_000_000;
@@ -122,6 +124,8 @@ fn main() -> Result<()> {
         let kib = runtime.block_on(servers::idle(&services::Redis::start()?))?;
         println!("| memory per idle player | {kib:.1} KiB | | | ≤ 10 KiB |");
     }
+    println!("| memory of these measurements, at the most | {:.0} MiB | | | |", usage::own_mib("VmHWM")?);
+    println!("| and at their end | {:.0} MiB | | | |", usage::own_mib("VmRSS")?);
     Ok(())
 }
 

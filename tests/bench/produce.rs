@@ -9,7 +9,7 @@ use superhero_kafka::{Cluster, KafkaConfig};
 use superhero_transport::{KafkaPublisher, Publisher, Transport, TransportConfig};
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::cpu;
+use crate::usage;
 
 const TOPIC: &str = "bench.produce";
 const KCAT_TOPIC: &str = "bench.produce.kcat";
@@ -66,9 +66,9 @@ pub fn broker_us(bootstrap: &str, pid: u32, events: usize) -> Result<f64> {
         cluster.create_missing_topics(&[TOPIC.to_owned()], PARTITIONS, 1).await?;
         // The first round is for a virtual machine to warm up.
         ours(config.clone(), events / 4).await?;
-        let before = cpu::seconds_of(pid)?;
+        let before = usage::seconds_of(pid)?;
         ours(config, events).await?;
-        Ok((cpu::seconds_of(pid)? - before) * 1e6 / events as f64)
+        Ok((usage::seconds_of(pid)? - before) * 1e6 / events as f64)
     })
 }
 
@@ -79,7 +79,7 @@ async fn ours(config: KafkaConfig, events: usize) -> Result<(f64, f64)> {
     let admission = guard.admission();
     let keys = games();
     let task = task();
-    let (cpu, start) = (cpu::own_seconds()?, Instant::now());
+    let (cpu, start) = (usage::own_seconds()?, Instant::now());
     for first in (0..events).step_by(CALLS_PER_ADMISSION) {
         admission.admit().await;
         tracing::dispatcher::with_default(&log, || {
@@ -90,7 +90,7 @@ async fn ours(config: KafkaConfig, events: usize) -> Result<(f64, f64)> {
         });
     }
     let report = guard.close(Duration::from_secs(60)).await.context("closing the transport")?;
-    let (spent, lasted) = (cpu::own_seconds()? - cpu, start.elapsed());
+    let (spent, lasted) = (usage::own_seconds()? - cpu, start.elapsed());
     if report.counters.acknowledged != events as u64 {
         bail!("{events} events, and {:?}", report.counters);
     }
@@ -127,7 +127,7 @@ fn kcat(bootstrap: &str, events: usize, flags: &[&str], prefix: impl Fn(usize) -
         writeln!(file, "{}{event:0>EVENT_BYTES$}", prefix(event))?;
     }
     file.into_inner()?.sync_all()?;
-    let before = cpu::children_seconds()?;
+    let before = usage::children_seconds()?;
     let status = Command::new("kcat")
         .args(["-P", "-b", bootstrap, "-t", KCAT_TOPIC, "-X", "acks=all", "-l"])
         .args(flags)
@@ -138,5 +138,5 @@ fn kcat(bootstrap: &str, events: usize, flags: &[&str], prefix: impl Fn(usize) -
     if !status.success() {
         bail!("kcat ended with {status}");
     }
-    Ok((cpu::children_seconds()? - before) * 1e6 / events as f64)
+    Ok((usage::children_seconds()? - before) * 1e6 / events as f64)
 }

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::cpu;
 use crate::process::{Process, binary};
 use crate::services::Redis;
+use crate::usage;
 
 /// Bots of the load.
 const BOTS: usize = 2_000;
@@ -40,7 +40,7 @@ pub async fn load(redis: &Redis) -> Result<Load> {
     let start = Instant::now();
     let printed = Process::spawn("players", command)?.succeed().await?;
     let seconds = start.elapsed().as_secs_f64();
-    let (cpu_seconds, peak_mib) = (cpu::seconds_of(server.pid()?)?, server.status_kib("VmHWM")? / 1024.0);
+    let (cpu_seconds, peak_mib) = (usage::seconds_of(server.pid()?)?, usage::mib_of(server.pid()?, "VmHWM")?);
     server.stop().await?;
     let counted = |what: &str| -> Result<u64> {
         let before = printed.split(what).next().context("the players' summary")?;
@@ -52,7 +52,8 @@ pub async fn load(redis: &Redis) -> Result<Load> {
 /// KiB of the server's memory for each player that waits in a lobby.
 pub async fn idle(redis: &Redis) -> Result<f64> {
     let (server, address) = server(redis).await?;
-    let before = server.status_kib("VmRSS")?;
+    let pid = server.pid()?;
+    let before = usage::mib_of(pid, "VmRSS")?;
     let sockets: Vec<_> = stream::iter(0..IDLE)
         .map(async |player| {
             let login = format!(r#"{{"PAYLOAD":{{"USER":"IDLE{player}"}}}}"#);
@@ -67,7 +68,7 @@ pub async fn idle(redis: &Redis) -> Result<f64> {
         .buffer_unordered(CONNECTING)
         .try_collect()
         .await?;
-    let kib = (server.status_kib("VmRSS")? - before) / IDLE as f64;
+    let kib = (usage::mib_of(pid, "VmRSS")? - before) * 1024.0 / IDLE as f64;
     ensure!(sockets.len() == IDLE, "{} of {IDLE} sockets", sockets.len());
     drop(sockets);
     server.stop().await?;
@@ -95,13 +96,5 @@ async fn ask(address: &str, path: &str, request: String, field: &str) -> Result<
             socket.close(None).await?;
             return Ok(value.to_owned());
         }
-    }
-}
-
-impl Process {
-    fn status_kib(&self, name: &str) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        Ok(line.context("a process's memory")?.trim().trim_end_matches(" kB").parse()?)
     }
 }

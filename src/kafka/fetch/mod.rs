@@ -1,8 +1,8 @@
 //! Fetches of one partition, whatever is in it: batches of every compression, marks of transactions, batches that were compacted away
 //! to the last record, and those that nobody can read.
 //!
-//! Nothing of a record is copied on the way from the socket. A batch that cannot be read stands as one record without a key whose value is the batch, at its first offset; whoever takes it
-//! is told the reason.
+//! Nothing of a record is copied on its way from the socket, unless its batch is compressed. A batch that cannot be read stands as one
+//! record without a key whose value is the batch, at its first offset; whoever takes it is told the reason.
 
 mod batch;
 mod codec;

@@ -1,4 +1,4 @@
-//! CPU time, as `/proc` counts it.
+//! CPU time and memory, as `/proc` counts them.
 
 use anyhow::{Context, Result};
 
@@ -22,6 +22,24 @@ pub fn children_seconds() -> Result<f64> {
 /// Of another process so far, in seconds.
 pub fn seconds_of(pid: u32) -> Result<f64> {
     seconds(&pid.to_string(), OWN)
+}
+
+/// This process's memory by its name in `/proc`, in MiB.
+pub fn own_mib(name: &str) -> Result<f64> {
+    mib("self", name)
+}
+
+/// The same of another process.
+pub fn mib_of(pid: u32, name: &str) -> Result<f64> {
+    mib(&pid.to_string(), name)
+}
+
+fn mib(process: &str, name: &str) -> Result<f64> {
+    let path = format!("/proc/{process}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib: f64 = line.context("a process's memory")?.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
 }
 
 fn seconds(process: &str, first: usize) -> Result<f64> {
