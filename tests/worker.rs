@@ -47,7 +47,7 @@ pub fn tests() -> Vec<Trial> {
         verified::what_differs_from_the_topic_is_told_with_its_offset,
     ];
     // Other people's producers.
-    let others = cases![Kafka::shared: batches::those_that_rskafka_cannot_read_become_rows]
+    let others = cases![Kafka::shared: batches::those_of_other_producers_become_rows]
         .into_iter()
         .map(|case| case.with_ignored_flag(!are_real()));
     // The log of a worker as a process, which needs a Redis.

@@ -1,4 +1,4 @@
-//! Batches of other producers, such as rskafka does not read.
+//! Batches of other producers, such as our own does not write.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -19,7 +19,7 @@ use crate::services::Kafka;
 
 const TRANSACTED: usize = 20;
 
-pub async fn those_that_rskafka_cannot_read_become_rows(kafka: &Kafka, folder: &Path) -> Result<()> {
+pub async fn those_of_other_producers_become_rows(kafka: &Kafka, folder: &Path) -> Result<()> {
     let setting = Setting::new(kafka, folder, 1).await?;
     let mut producer = Producer::new();
     setting.produce(0, producer.events(0, 10)).await?;

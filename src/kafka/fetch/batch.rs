@@ -113,7 +113,7 @@ impl Header {
             let broken = || format!("its record {number} of {} cannot be read", self.count);
             let record = self.record(base_offset, plain, &mut rest).ok_or_else(broken)?;
             let (offset, before) =
-                (record.offset, records.last().map_or(base_offset - 1, |record: &Record| record.offset));
+                (record.offset, records.last().map_or(base_offset.saturating_sub(1), |record: &Record| record.offset));
             if offset <= before || offset >= next {
                 return Err(format!(
                     "its record {number} has the offset {offset}, which is behind {before} or not below {next}"

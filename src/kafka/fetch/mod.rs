@@ -51,8 +51,6 @@ pub struct Batches {
     pub undecodable: Vec<Undecodable>,
     /// Where to go on; the offset that was asked for at the end of the partition.
     pub next: i64,
-    /// The end of the partition, as far as it can be read.
-    pub high_watermark: i64,
 }
 
 /// A batch that cannot be read.
@@ -106,7 +104,7 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Whether the broker has no record at the offset that was asked for, and none behind it.
+    /// Whether the offset that was asked for is none of the broker's log: before its first, or behind its end.
     pub fn is_out_of_range(&self) -> bool {
         matches!(self, Self::Refused { error: ResponseError::OffsetOutOfRange, .. })
     }
@@ -176,7 +174,7 @@ impl BatchFetcher {
 
     /// Reads batches up to one whose checksum is wrong; that is an error if it comes first, until it has been so often enough.
     fn read(&mut self, offset: i64, high_watermark: i64, mut bytes: Bytes) -> Result<Batches, FetchError> {
-        let mut all = Batches { next: offset, high_watermark, ..Batches::default() };
+        let mut all = Batches { next: offset, ..Batches::default() };
         while let Some(batch) = batch::take(&mut bytes) {
             if batch.next <= all.next {
                 continue;

@@ -222,6 +222,16 @@ fn marks_and_emptied_batches_are_stepped_over() {
 }
 
 #[test]
+fn a_batch_may_be_at_any_offset() {
+    let (offset, timestamp) = (0, DateTime::UNIX_EPOCH);
+    let record = Record { offset, timestamp, key: None, value: None, headers: Headers::default() };
+    let batch = encode(0, 0, &[(record, Vec::new())]);
+    // The checksum does not cover the offset.
+    let batch = [&i64::MIN.to_be_bytes(), &batch[8..]].concat();
+    assert_eq!(take(&mut batch.into()).unwrap().base_offset, i64::MIN);
+}
+
+#[test]
 fn what_would_take_all_memory_is_not_read() {
     let zeros = vec![0; MAX_PLAIN_BYTES + 1];
     for codec in [1, 2, 3, 4, BARE_SNAPPY] {
