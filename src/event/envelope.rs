@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use superhero_game::{GameToken, TimestampText, UserToken, parse_timestamp};
 
+use crate::escape::escape;
 use crate::message;
 
 /// The level of a log call, in the envelope's words.
@@ -99,46 +100,6 @@ pub fn encode(
 
 /// What an envelope takes beside its texts: the names, the longest level and the timestamp.
 const FRAME_LEN: usize = 112;
-
-/// Appends what stands between the quotes of a JSON string, escaped as serde_json does it.
-fn escape(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    let mut copied = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let escape = ESCAPE[usize::from(*byte)];
-        if escape == 0 {
-            continue;
-        }
-        out.extend_from_slice(&bytes[copied..at]);
-        copied = at + 1;
-        if escape == b'u' {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
-            out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        } else {
-            out.extend_from_slice(&[b'\\', escape]);
-        }
-    }
-    out.extend_from_slice(&bytes[copied..]);
-}
-
-/// What follows the backslash for each byte, `u` for a code; 0 for what stands as it is.
-static ESCAPE: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut control = 0;
-    while control < 0x20 {
-        table[control] = b'u';
-        control += 1;
-    }
-    table[0x08] = b'b';
-    table[b'\t' as usize] = b't';
-    table[b'\n' as usize] = b'n';
-    table[0x0c] = b'f';
-    table[b'\r' as usize] = b'r';
-    table[b'"' as usize] = b'"';
-    table[b'\\' as usize] = b'\\';
-    table
-};
 
 /// An event's envelope, borrowed from the record's bytes where it can be.
 #[derive(Clone, Debug, PartialEq)]

@@ -213,21 +213,7 @@ fn push_integer(row: &mut Vec<u8>, number: i64) {
 /// Appends a JSON string.
 fn push_text(row: &mut Vec<u8>, text: &str) {
     row.push(b'"');
-    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    if !text.bytes().fold(false, |found, byte| found | special(byte)) {
-        row.extend_from_slice(text.as_bytes());
-    } else {
-        for byte in text.bytes() {
-            match byte {
-                b'"' | b'\\' => row.extend_from_slice(&[b'\\', byte]),
-                b'\n' => row.extend_from_slice(b"\\n"),
-                b'\r' => row.extend_from_slice(b"\\r"),
-                b'\t' => row.extend_from_slice(b"\\t"),
-                0..0x20 => row.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-                _ => row.push(byte),
-            }
-        }
-    }
+    superhero_event::escape(row, text);
     row.push(b'"');
 }
 
