@@ -88,7 +88,7 @@ pub(crate) fn reason(error: &impl ToString) -> String {
 }
 
 /// JSON as it stands, if a row can have it so: on one line, and not as a tombstone has it.
-fn verbatim(json: &[u8]) -> Value<'_> {
+pub(crate) fn verbatim(json: &[u8]) -> Value<'_> {
     if is_single_line(json) && json.trim_ascii() != b"null" { Value::Json(json) } else { Value::Bytes(json) }
 }
 

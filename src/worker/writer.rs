@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use superhero_event::header;
 use superhero_event::table::Origin;
+use superhero_event::{Cleaning, header};
 use superhero_game::GameToken;
 use superhero_kafka::TopicPartition;
 use superhero_kafka::fetch::{Record, Undecodable};
@@ -37,6 +37,12 @@ pub(crate) struct Batch {
     /// Of those records, in their order.
     undecodable: VecDeque<Undecodable>,
     next: i64,
+}
+
+/// A record of a game that is over, whose state the store is to be asked for.
+struct GameOver {
+    record: Record,
+    cleaning: Cleaning,
 }
 
 /// Appends the records of one partition.
@@ -100,13 +106,45 @@ impl Writer {
         phase: &mut watch::Receiver<Phase>,
     ) -> Result<(), Stop> {
         let now = Instant::now();
-        let mut batch = std::mem::take(&mut self.batch);
         let mut told = Told::default();
-        let mut outcome = Ok(());
-        for record in batch.records.by_ref() {
+        let mut outcome = self.append_until_game(sink, now, &mut told);
+        while let Ok(Some(GameOver { record, cleaning })) = outcome {
+            let interrupted = phase.wait_for(|phase| *phase != Phase::Hold);
+            let judged = self.last_game.judge(store, &self.partition, record.offset, cleaning);
+            outcome = tokio::select! {
+                biased;
+                // Whoever reads on meets the record again.
+                _ = interrupted => Err(Stop::Interrupted),
+                verdict = judged => {
+                    let value = record.value.as_deref().map_or(Value::Absent, handler::verbatim);
+                    self.append_record(sink, &record, value, verdict, now, &mut told)
+                        .and_then(|()| self.append_until_game(sink, now, &mut told))
+                }
+            };
+        }
+        self.tally.duplicates += told.duplicates;
+        self.tally.missing += told.missing;
+        self.tally.dead_letters += told.dead_letters;
+        told.tell(&self.partition);
+        let all_appended = matches!(outcome, Ok(_) | Err(Stop::Full)) && self.batch.records.len() == 0;
+        if all_appended {
+            sink.advance_to(self.batch.next, now);
+        }
+        outcome.map(drop)
+    }
+
+    /// Appends records up to that of a game that is over, which has left the batch then. Almost all records take this path, which is
+    /// compiled once, for all stores.
+    fn append_until_game(
+        &mut self,
+        sink: &mut PartitionSink,
+        now: Instant,
+        told: &mut Told,
+    ) -> Result<Option<GameOver>, Stop> {
+        while let Some(record) = self.batch.records.next() {
             let (mut value, mut request) = handler::read(self.makes_tables, record.value.as_deref());
             if let Some(Undecodable { reason, .. }) =
-                batch.undecodable.pop_front_if(|batch| batch.offset == record.offset)
+                self.batch.undecodable.pop_front_if(|batch| batch.offset == record.offset)
             {
                 value = record.value.as_deref().map_or(Value::Absent, Value::Bytes);
                 request = Request::DeadLetter(reason);
@@ -114,64 +152,48 @@ impl Writer {
             let verdict = match request {
                 Request::Archive => Verdict::NotTheHost,
                 Request::DeadLetter(reason) => Verdict::DeadLetter(reason),
-                Request::Game(cleaning) => {
-                    let interrupted = phase.wait_for(|phase| *phase != Phase::Hold);
-                    let judged = self.last_game.judge(store, &self.partition, record.offset, cleaning);
-                    tokio::select! {
-                        biased;
-                        _ = interrupted => {
-                            // Whoever reads on meets the record again.
-                            outcome = Err(Stop::Interrupted);
-                            break;
-                        }
-                        verdict = judged => verdict,
-                    }
-                }
+                Request::Game(cleaning) => return Ok(Some(GameOver { record, cleaning })),
             };
-            // From here on nothing is awaited: what counts as seen is appended.
-            let headers = &record.headers;
-            let id = headers
-                .get(header::PRODUCER)
-                .zip(headers.get(header::SEQUENCE))
-                .and_then(|(producer, sequence)| self.producers.identify(producer, sequence));
-            let row = Row { offset: record.offset, timestamp: record.timestamp, key: record.key.as_deref(), id, value };
-            let seen = id.map_or(Seen::New, |id| sink.seen(id.producer, id.sequence));
-            let appended = match seen {
-                Seen::Duplicate => {
-                    told.duplicates += 1;
-                    sink.append(row.offset, row.timestamp.date_naive(), &[], now)
-                }
-                Seen::New => self.append_record(sink, &row, verdict, now, &mut told),
-                Seen::Gap { missing } => {
-                    told.gap(row.offset, missing);
-                    self.append_record(sink, &row, verdict, now, &mut told)
-                }
-            };
-            match appended {
-                Ok(Room::Left) => {}
-                Ok(Room::Full) => {
-                    outcome = Err(Stop::Full);
-                    break;
-                }
-                Err(error) => {
-                    outcome = Err(Stop::Failed(error));
-                    break;
-                }
-            }
+            self.append_record(sink, &record, value, verdict, now, told)?;
         }
-        self.tally.duplicates += told.duplicates;
-        self.tally.missing += told.missing;
-        self.tally.dead_letters += told.dead_letters;
-        told.tell(&self.partition);
-        let all_appended = matches!(outcome, Ok(()) | Err(Stop::Full)) && batch.records.len() == 0;
-        if all_appended {
-            sink.advance_to(batch.next, now);
-        }
-        self.batch = batch;
-        outcome
+        Ok(None)
     }
 
+    /// Appends a record, unless it was seen before. It counts as seen once it is appended, so nothing is awaited in between.
     fn append_record(
+        &mut self,
+        sink: &mut PartitionSink,
+        record: &Record,
+        value: Value<'_>,
+        verdict: Verdict,
+        now: Instant,
+        told: &mut Told,
+    ) -> Result<(), Stop> {
+        let headers = &record.headers;
+        let id = headers
+            .get(header::PRODUCER)
+            .zip(headers.get(header::SEQUENCE))
+            .and_then(|(producer, sequence)| self.producers.identify(producer, sequence));
+        let row = Row { offset: record.offset, timestamp: record.timestamp, key: record.key.as_deref(), id, value };
+        let appended = match id.map_or(Seen::New, |id| sink.seen(id.producer, id.sequence)) {
+            Seen::Duplicate => {
+                told.duplicates += 1;
+                sink.append(row.offset, row.timestamp.date_naive(), &[], now)
+            }
+            Seen::New => self.append_rows(sink, &row, verdict, now, told),
+            Seen::Gap { missing } => {
+                told.gap(row.offset, missing);
+                self.append_rows(sink, &row, verdict, now, told)
+            }
+        };
+        match appended {
+            Ok(Room::Left) => Ok(()),
+            Ok(Room::Full) => Err(Stop::Full),
+            Err(error) => Err(Stop::Failed(error)),
+        }
+    }
+
+    fn append_rows(
         &mut self,
         sink: &mut PartitionSink,
         row: &Row<'_>,
