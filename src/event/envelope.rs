@@ -7,8 +7,8 @@ use serde::de::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use superhero_game::{GameToken, TimestampText, UserToken, parse_timestamp};
+use superhero_text::{append, escape};
 
-use crate::escape::escape;
 use crate::message;
 
 /// The level of a log call, in the envelope's words.
@@ -74,9 +74,9 @@ pub fn encode(
     };
     out.reserve(FRAME_LEN + transport.len() + queue.len() + message.len() + task_len);
     out.extend_from_slice(br#"{"level":""#);
-    out.extend_from_slice(level.as_str().as_bytes());
+    append(out, level.as_str().as_bytes());
     out.extend_from_slice(br#"","timestamp":""#);
-    out.extend_from_slice(TimestampText::new(timestamp).as_bytes());
+    append(out, TimestampText::new(timestamp).as_bytes());
     out.extend_from_slice(br#"","name":""#);
     escape(out, transport);
     out.push(b'.');
@@ -92,7 +92,7 @@ pub fn encode(
         }
         Task::Object(task) => {
             out.extend_from_slice(br#"","task":"#);
-            out.extend_from_slice(task.as_bytes());
+            append(out, task.as_bytes());
             out.push(b'}');
         }
     }

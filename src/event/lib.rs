@@ -9,12 +9,10 @@
 
 mod admission;
 mod envelope;
-mod escape;
 pub mod table;
 
 pub use admission::Admission;
 pub use envelope::{Cleaning, Envelope, EnvelopeError, Level, Task, encode};
-pub use escape::escape;
 
 /// The only `tracing` target whose calls become events; an allowlist of one, so that no library's log line ever can.
 pub const TARGET: &str = "superhero::event";

@@ -8,6 +8,7 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use superhero_event::header;
+use superhero_text::append;
 use uuid::Uuid;
 
 use crate::chunk::Event;
@@ -176,11 +177,11 @@ impl Batch {
         put_varint(out, timestamp_delta);
         put_varint(out, offset_delta);
         put_varint(out, key_bytes);
-        out.extend_from_slice(key);
+        append(out, key);
         put_varint(out, value_bytes);
-        out.extend_from_slice(record.value);
-        out.extend_from_slice(record.headers[0]);
-        out.extend_from_slice(record.headers[1]);
+        append(out, record.value);
+        append(out, record.headers[0]);
+        append(out, record.headers[1]);
         self.events += 1;
     }
 

@@ -1,5 +1,7 @@
 //! Events one behind the other, in memory that goes round between the queue and the publisher.
 
+use superhero_text::append;
+
 /// The memory of a chunk; a larger event gets one of its own.
 const CHUNK_BYTES: usize = 256 * 1024;
 
@@ -65,9 +67,9 @@ impl Chunk {
             value_bytes: event.value.len() as u32,
             timestamp_ms: event.timestamp_ms,
         });
-        self.bytes.extend_from_slice(event.topic.as_bytes());
-        self.bytes.extend_from_slice(event.key.unwrap_or_default());
-        self.bytes.extend_from_slice(event.value);
+        append(&mut self.bytes, event.topic.as_bytes());
+        append(&mut self.bytes, event.key.unwrap_or_default());
+        append(&mut self.bytes, event.value);
     }
 
     pub(crate) fn len(&self) -> usize {

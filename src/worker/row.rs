@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
+use superhero_text::{append, escape};
 
 /// A record as the rows show it, borrowed from what was fetched.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +133,7 @@ impl RowWriter {
     }
 
     fn fields(&mut self, out: &mut Vec<u8>, row: &Row<'_>) {
-        out.extend_from_slice(&self.prefix);
+        append(out, &self.prefix);
         push_integer(out, row.offset);
         self.timestamp(out, row.timestamp);
         out.extend_from_slice(b",\"key\":");
@@ -148,14 +149,14 @@ impl RowWriter {
             None => out.extend_from_slice(b",\"id\":null,\"value\":"),
             Some(id) => {
                 out.extend_from_slice(b",\"id\":\"");
-                out.extend_from_slice(id.producer_text);
+                append(out, id.producer_text);
                 out.push(b'-');
-                out.extend_from_slice(id.sequence_text);
+                append(out, id.sequence_text);
                 out.extend_from_slice(b"\",\"value\":");
             }
         }
         match row.value {
-            Value::Json(text) => out.extend_from_slice(text),
+            Value::Json(text) => append(out, text),
             Value::Absent => out.extend_from_slice(b"null"),
             Value::Bytes(bytes) => {
                 out.extend_from_slice(b"null,\"value_base64\":");
@@ -173,7 +174,7 @@ impl RowWriter {
             self.clock
                 .extend_from_slice(timestamp.format(",\"timestamp\":\"%Y-%m-%dT%H:%M:%S.").to_string().as_bytes());
         }
-        out.extend_from_slice(&self.clock);
+        append(out, &self.clock);
         let millis = timestamp.timestamp_subsec_millis();
         out.extend_from_slice(&[digit(millis / 100), digit(millis / 10), digit(millis), b'Z', b'"']);
     }
@@ -207,13 +208,13 @@ fn push_integer(row: &mut Vec<u8>, number: i64) {
             break;
         }
     }
-    row.extend_from_slice(&digits[first..]);
+    append(row, &digits[first..]);
 }
 
 /// Appends a JSON string.
 fn push_text(row: &mut Vec<u8>, text: &str) {
     row.push(b'"');
-    superhero_event::escape(row, text);
+    escape(row, text);
     row.push(b'"');
 }
 

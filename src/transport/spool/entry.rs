@@ -8,6 +8,8 @@
 //! Little-endian. An entry is written with one call, so that what a process was killed over is at most the last one, which
 //! nobody was told had been taken.
 
+use superhero_text::append;
+
 use crate::chunk::{Event, MAX_EVENT_BYTES};
 
 /// The length and the checksum.
@@ -24,9 +26,9 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&event.timestamp_ms.to_le_bytes());
     out.extend_from_slice(&(event.topic.len() as u32).to_le_bytes());
     out.extend_from_slice(&event.key.map_or(NO_KEY, |key| key.len() as u32).to_le_bytes());
-    out.extend_from_slice(event.topic.as_bytes());
-    out.extend_from_slice(event.key.unwrap_or_default());
-    out.extend_from_slice(event.value);
+    append(out, event.topic.as_bytes());
+    append(out, event.key.unwrap_or_default());
+    append(out, event.value);
     let body = start + PREFIX_BYTES;
     let (length, checksum) = ((out.len() - body) as u32, crc32c::crc32c(&out[body..]));
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
