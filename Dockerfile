@@ -45,9 +45,10 @@ COPY target/static/${TARGET}/superhero /superhero
 ENTRYPOINT ["/superhero"]
 
 # From here on a registry is needed, and nothing above needs what is here.
-FROM rust:1.95-alpine AS build
+FROM rust:1.95-slim AS build
 ARG TARGET
 ARG COMMIT
+RUN rustup target add "$TARGET"
 WORKDIR /superhero
 COPY . .
 RUN SUPERHERO_COMMIT="$COMMIT" cargo build --locked --profile dist --bins --target "$TARGET" && \
