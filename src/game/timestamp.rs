@@ -27,6 +27,11 @@ impl TimestampText {
         put(&mut text[20..26], (time.nanosecond() / 1_000).min(999_999));
         Self(text)
     }
+
+    /// The same as bytes: what is ASCII by its making need not be looked at again.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Deref for TimestampText {
