@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use superhero_transport::{KafkaPublisher, Publisher, SpoolConfig, Transport, Tra
 use tokio::process::Command;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::process::{Process, Signal, binary, eventually};
+use crate::process::{self, Process, Signal, binary, eventually};
 use crate::services::{Kafka, Redis, free_port};
 use crate::transport::{self, Found};
 use crate::{real, test};
@@ -26,9 +27,16 @@ pub const EMIT: &str = "emit-events";
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Small, so that segments come and go.
 const SPOOL_BYTES: u64 = 4 << 20;
+/// Where Kafka stands still the spool fills up to half of it, if it is not held back already, which ends at a quarter. Some segments of
+/// a sixteenth may be settled and not be gone.
+const FILLED_BYTES: u64 = SPOOL_BYTES / 4 - SPOOL_BYTES / 16;
 const QUEUE_BYTES: usize = 16 << 20;
-/// Events on which a life is killed.
+/// Events after which a life is killed.
 const LIFE: usize = 1_500;
+/// How a process that emits events ends: it kills itself in the middle of its work, so that it is killed after the same event on
+/// machines of any speed, or it delivers all.
+const KILLED: &str = "killed";
+const DELIVERED: &str = "delivered";
 
 /// What was accepted survives the process.
 pub fn tests() -> Vec<Trial> {
@@ -39,11 +47,11 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Emits numbers, and prints each when its log call has returned; for ever, or until `end` and then delivers them.
+/// Emits numbers up to `end`, and prints each when its log call has returned.
 pub fn emit(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
     let arguments: Vec<String> = arguments.collect();
-    let [bootstrap, topic, dir, first, end] = arguments.as_slice() else {
-        anyhow::bail!("{EMIT} BOOTSTRAP TOPIC DIR FIRST END, not {arguments:?}")
+    let [bootstrap, topic, dir, first, end, ending] = arguments.as_slice() else {
+        anyhow::bail!("{EMIT} BOOTSTRAP TOPIC DIR FIRST END {KILLED}|{DELIVERED}, not {arguments:?}")
     };
     let (first, end) = (first.parse::<usize>()?, end.parse::<usize>()?);
     let mut publisher = KafkaPublisher::new(KafkaConfig::new(bootstrap, "superhero-test")?);
@@ -63,6 +71,10 @@ pub fn emit(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
             println!("{number}");
         }
         std::io::stdout().flush()?;
+        if ending == KILLED {
+            process::signal(std::process::id(), Signal::KILL)?;
+            std::future::pending::<()>().await;
+        }
         let counters = guard.close(DEADLINE).await?.counters;
         ensure!(counters.acknowledged == (end - first) as u64, "{counters:?}");
         Ok(ExitCode::SUCCESS)
@@ -81,10 +93,10 @@ struct Lives {
 }
 
 impl Lives {
-    fn begin(&self, end: usize) -> Result<Process> {
+    fn begin(&self, end: usize, ending: &str) -> Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([EMIT, &self.kafka.bootstrap, &self.topic]).arg(&self.dir);
-        command.args([self.next.to_string(), end.to_string()]);
+        command.args([&self.next.to_string(), &end.to_string(), ending]);
         Process::spawn("the emitting process", command)
     }
 
@@ -104,9 +116,19 @@ impl Lives {
     }
 }
 
-async fn has_printed(process: &Process, lines: usize) -> Result<()> {
-    let what = format!("{lines} lines are printed");
-    eventually(&what, DEADLINE, async || Ok(process.printed().lines().count() > lines)).await
+/// Waits until the segments in a spool's directory have so many bytes.
+async fn holds(dir: &Path, bytes: u64) -> Result<()> {
+    eventually(&format!("the spool holds {bytes} bytes"), DEADLINE, async || Ok(segments_bytes(dir)? >= bytes)).await
+}
+
+fn segments_bytes(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for folder in std::fs::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>()? {
+        // Segments and folders go while they are looked at.
+        let Ok(files) = std::fs::read_dir(folder.path()) else { continue };
+        bytes += files.flatten().flat_map(|file| file.metadata()).map(|file| file.len()).sum::<u64>();
+    }
+    Ok(bytes)
 }
 
 async fn process_killed() -> Result<()> {
@@ -123,19 +145,20 @@ async fn process_killed() -> Result<()> {
         if life == 2 {
             transport::topic(&lives.kafka, &lives.topic).await?;
         }
-        let process = lives.begin(usize::MAX)?;
-        has_printed(&process, LIFE).await?;
         let stands_still = life == 3;
+        let end = if stands_still { usize::MAX } else { lives.next + LIFE };
+        let mut process = lives.begin(end, KILLED)?;
         if stands_still {
+            process.prints(&format!("\n{}\n", lives.next + LIFE)).await?;
             lives.kafka.signal(Signal::STOP)?;
-            let printed = has_printed(&process, process.printed().lines().count() + LIFE).await;
+            let filled = holds(&lives.dir, FILLED_BYTES).await;
             process.signal(Signal::KILL)?;
             lives.kafka.signal(Signal::CONT)?;
-            printed?;
-        } else {
-            process.signal(Signal::KILL)?;
+            filled?;
         }
-        let left = lives.note(&process.wait().await?.output)?;
+        let ended = process.wait().await?;
+        ensure!(ended.status.signal() == Some(Signal::KILL.as_raw()), "life {life} ended with {}", ended.status);
+        let left = lives.note(&ended.output)?;
         let at_least = match life {
             1 => LIFE,
             2 => 2 * LIFE,
@@ -144,7 +167,7 @@ async fn process_killed() -> Result<()> {
         };
         ensure!(left >= at_least as u64, "life {life} took over {left} events, not {at_least} at least");
     }
-    let process = lives.begin(lives.next + LIFE)?;
+    let process = lives.begin(lives.next + LIFE, DELIVERED)?;
     lives.note(&process.succeed().await?)?;
     ensure!(lives.next > 6 * LIFE, "{} numbers", lives.next);
     let left: Vec<_> = std::fs::read_dir(&lives.dir)?.collect::<std::io::Result<_>>()?;
