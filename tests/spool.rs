@@ -13,6 +13,7 @@ use superhero_event::{message, topic};
 use superhero_kafka::KafkaConfig;
 use superhero_transport::{KafkaPublisher, Publisher, SpoolConfig, Transport, TransportConfig};
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::process::{self, Process, Signal, binary, eventually};
@@ -27,15 +28,15 @@ pub const EMIT: &str = "emit-events";
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Small, so that segments come and go.
 const SPOOL_BYTES: u64 = 4 << 20;
-/// Where Kafka stands still the spool fills up to half of it, if it is not held back already, which ends at a quarter. Some segments of
-/// a sixteenth may be settled and not be gone.
-const FILLED_BYTES: u64 = SPOOL_BYTES / 4 - SPOOL_BYTES / 16;
 const QUEUE_BYTES: usize = 16 << 20;
-/// Events after which a life is killed.
+/// Events of a life.
 const LIFE: usize = 1_500;
-/// How a process that emits events ends: it kills itself in the middle of its work, so that it is killed after the same event on
-/// machines of any speed, or it delivers all.
+/// How a process that emits events ends. It kills itself, at a moment that nobody chooses and yet after as many events on machines of any
+/// speed: so many that what two lives leave is less than holds the game back.
 const KILLED: &str = "killed";
+/// The same, after a pause in the middle that lasts until SIGUSR1.
+const PAUSED: &str = "paused";
+/// It delivers all.
 const DELIVERED: &str = "delivered";
 
 /// What was accepted survives the process.
@@ -47,13 +48,16 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Emits numbers up to `end`, and prints each when its log call has returned.
+/// Emits numbers, and prints each when its log call has returned.
 pub fn emit(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
     let arguments: Vec<String> = arguments.collect();
-    let [bootstrap, topic, dir, first, end, ending] = arguments.as_slice() else {
-        anyhow::bail!("{EMIT} BOOTSTRAP TOPIC DIR FIRST END {KILLED}|{DELIVERED}, not {arguments:?}")
+    let [bootstrap, topic, dir, first, ending] = arguments.as_slice() else {
+        anyhow::bail!("{EMIT} BOOTSTRAP TOPIC DIR FIRST {KILLED}|{PAUSED}|{DELIVERED}, not {arguments:?}")
     };
-    let (first, end) = (first.parse::<usize>()?, end.parse::<usize>()?);
+    let first = first.parse::<usize>()?;
+    let pause_at = (ending == PAUSED).then_some(first + LIFE);
+    let kill_at = (ending != DELIVERED).then_some(pause_at.unwrap_or(first) + LIFE);
+    let end = kill_at.unwrap_or(first) + LIFE;
     let mut publisher = KafkaPublisher::new(KafkaConfig::new(bootstrap, "superhero-test")?);
     publisher.cluster.request_timeout = Duration::from_secs(2);
     publisher.spool = Some(SpoolConfig { dir: dir.into(), capacity_bytes: SPOOL_BYTES });
@@ -64,15 +68,21 @@ pub fn emit(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
         let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(transport.layer()));
         let guard = transport.start().await?;
         let admission = guard.admission();
+        let mut go_on = signal(SignalKind::user_defined1())?;
         println!("left {}", guard.left_over().iter().map(|left| left.events).sum::<u64>());
         for number in first..end {
+            if Some(number) == pause_at {
+                go_on.recv().await;
+            }
+            if Some(number) == kill_at {
+                std::thread::spawn(|| process::signal(std::process::id(), Signal::KILL));
+            }
             admission.admit().await;
             transport::log(topic, number);
             println!("{number}");
         }
         std::io::stdout().flush()?;
-        if ending == KILLED {
-            process::signal(std::process::id(), Signal::KILL)?;
+        if kill_at.is_some() {
             std::future::pending::<()>().await;
         }
         let counters = guard.close(DEADLINE).await?.counters;
@@ -93,10 +103,10 @@ struct Lives {
 }
 
 impl Lives {
-    fn begin(&self, end: usize, ending: &str) -> Result<Process> {
+    fn begin(&self, ending: &str) -> Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([EMIT, &self.kafka.bootstrap, &self.topic]).arg(&self.dir);
-        command.args([&self.next.to_string(), &end.to_string(), ending]);
+        command.args([&self.next.to_string(), ending]);
         Process::spawn("the emitting process", command)
     }
 
@@ -116,21 +126,6 @@ impl Lives {
     }
 }
 
-/// Waits until the segments in a spool's directory have so many bytes.
-async fn holds(dir: &Path, bytes: u64) -> Result<()> {
-    eventually(&format!("the spool holds {bytes} bytes"), DEADLINE, async || Ok(segments_bytes(dir)? >= bytes)).await
-}
-
-fn segments_bytes(dir: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    for folder in std::fs::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>()? {
-        // Segments and folders go while they are looked at.
-        let Ok(files) = std::fs::read_dir(folder.path()) else { continue };
-        bytes += files.flatten().flat_map(|file| file.metadata()).map(|file| file.len()).sum::<u64>();
-    }
-    Ok(bytes)
-}
-
 async fn process_killed() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut lives = Lives {
@@ -146,28 +141,28 @@ async fn process_killed() -> Result<()> {
             transport::topic(&lives.kafka, &lives.topic).await?;
         }
         let stands_still = life == 3;
-        let end = if stands_still { usize::MAX } else { lives.next + LIFE };
-        let mut process = lives.begin(end, KILLED)?;
+        let mut process = lives.begin(if stands_still { PAUSED } else { KILLED })?;
         if stands_still {
-            process.prints(&format!("\n{}\n", lives.next + LIFE)).await?;
+            process.prints(&format!("\n{}\n", lives.next + LIFE - 1)).await?;
             lives.kafka.signal(Signal::STOP)?;
-            let filled = holds(&lives.dir, FILLED_BYTES).await;
-            process.signal(Signal::KILL)?;
-            lives.kafka.signal(Signal::CONT)?;
-            filled?;
+            process.signal(Signal::USR1)?;
         }
-        let ended = process.wait().await?;
+        let ended = process.wait().await;
+        if stands_still {
+            lives.kafka.signal(Signal::CONT)?;
+        }
+        let ended = ended?;
         ensure!(ended.status.signal() == Some(Signal::KILL.as_raw()), "life {life} ended with {}", ended.status);
         let left = lives.note(&ended.output)?;
         let at_least = match life {
             1 => LIFE,
             2 => 2 * LIFE,
-            4 => LIFE / 2,
+            4 => LIFE,
             _ => 0,
         };
         ensure!(left >= at_least as u64, "life {life} took over {left} events, not {at_least} at least");
     }
-    let process = lives.begin(lives.next + LIFE, DELIVERED)?;
+    let process = lives.begin(DELIVERED)?;
     lives.note(&process.succeed().await?)?;
     ensure!(lives.next > 6 * LIFE, "{} numbers", lives.next);
     let left: Vec<_> = std::fs::read_dir(&lives.dir)?.collect::<std::io::Result<_>>()?;

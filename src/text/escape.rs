@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn bytes_behind_an_escape_are_not_taken_for_one() {
-        // Each is one above what is escaped: the borrow of the byte before would make it so.
+        // Neighbours of what is escaped: a borrow for the byte before could make them look so.
         for behind in [' ', '#', ']', '!'] {
             for first in ['\u{1f}', '"', '\\'] {
                 check(&format!("{first}{behind}{behind}{first}{behind}abcdefgh{behind}"));
