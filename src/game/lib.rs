@@ -8,6 +8,7 @@ mod hero;
 mod podium;
 mod record;
 mod roster;
+mod seed;
 mod timestamp;
 mod token;
 
@@ -16,5 +17,6 @@ pub use hero::{Hero, HeroError, HeroId, HeroPlace, MAX_POWERSTAT, parse_heroes};
 pub use podium::{PodiumRow, podium};
 pub use record::{Action, AttackRecord};
 pub use roster::built_in_roster;
+pub use seed::derive_seed;
 pub use timestamp::{TimestampText, format_timestamp, parse_timestamp};
 pub use token::{GameToken, UserToken};

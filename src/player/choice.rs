@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use superhero_game::UserToken;
+use superhero_game::{UserToken, derive_seed};
 
 /// The choices of one bot.
 ///
@@ -66,17 +66,8 @@ impl Choices {
             About::Enemy { game, attack } => [3, game, attack],
             About::Pause { failure } => [4, failure, 0],
         };
-        let seed = [self.bot].into_iter().chain(parts).fold(mixed(self.seed), |seed, part| mixed(seed ^ part));
-        StdRng::seed_from_u64(seed)
+        StdRng::seed_from_u64(derive_seed(self.seed, [self.bot].into_iter().chain(parts)))
     }
-}
-
-/// One step of SplitMix64, which spreads neighbouring numbers over all 64 bits (<https://prng.di.unimi.it/splitmix64.c>).
-fn mixed(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 #[cfg(test)]

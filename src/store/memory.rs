@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use rand::RngExt;
 use rand::rngs::StdRng;
-use superhero_game::{Fighter, GameToken, Hero, Limits, Refusal, UserToken};
+use rand::{RngExt, SeedableRng};
+use superhero_game::{Fighter, GameToken, Hero, Limits, Refusal, UserToken, derive_seed};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -31,16 +31,19 @@ pub struct Memory {
 impl Memory {
     /// An empty store with the built-in roster.
     pub fn new() -> Self {
-        Self::with_rng(rand::make_rng())
+        Self::with_seed(rand::random())
     }
 
-    /// The same, with tokens and heroes drawn from `rng`, so that a run can be replayed.
-    pub fn with_rng(rng: StdRng) -> Self {
+    /// The same, with users' tokens and the heroes of their seats drawn from `seed`: a name has the same token whenever it logs
+    /// in first, so turn orders are the same, and a user's first, second, … seat has the same hero unless another player of
+    /// the game has it. Games have tokens that no other store gives out, since the topics keep the games of several runs.
+    pub fn with_seed(seed: u64) -> Self {
         let state = State {
-            rng,
+            seed,
             roster: Roster::built_in(),
             heroes_loaded: 0,
             users: HashMap::new(),
+            seats_taken: HashMap::new(),
             games: HashMap::new(),
             open: HashMap::new(),
             requests: HashMap::new(),
@@ -75,8 +78,9 @@ impl GameStore for Memory {
         if let Some(user) = state.users.get(name) {
             return Ok(Login { user: *user, created: false });
         }
-        let user = UserToken::new(state.draw_uuid());
+        let user = state.token_of(name);
         state.users.insert(name.to_owned(), user);
+        state.seats_taken.insert(user, 0);
         Ok(Login { user, created: true })
     }
 
@@ -151,10 +155,12 @@ const OUTLETS_SWEPT_FROM: usize = 64;
 
 #[derive(Debug)]
 struct State {
-    rng: StdRng,
+    seed: u64,
     roster: Roster,
     heroes_loaded: usize,
     users: HashMap<String, UserToken>,
+    /// Of everybody in `users`, which their next hero depends on.
+    seats_taken: HashMap<UserToken, u64>,
     games: HashMap<GameToken, Game>,
     /// Per number of seats, the games that have free ones, oldest first.
     open: HashMap<u32, VecDeque<GameToken>>,
@@ -168,8 +174,17 @@ struct State {
 }
 
 impl State {
-    fn draw_uuid(&mut self) -> Uuid {
-        uuid::Builder::from_random_bytes(self.rng.random()).into_uuid()
+    fn token_of(&self, name: &str) -> UserToken {
+        let mut rng = StdRng::seed_from_u64(derive_seed(self.seed, name.bytes().map(u64::from)));
+        UserToken::new(uuid::Builder::from_random_bytes(rng.random()).into_uuid())
+    }
+
+    /// What the hero of the user's next seat is drawn from.
+    fn next_seat(&mut self, user: UserToken) -> StdRng {
+        let Some(taken) = self.seats_taken.get_mut(&user) else { return rand::make_rng() };
+        *taken += 1;
+        let (high, low) = user.uuid().as_u64_pair();
+        StdRng::seed_from_u64(derive_seed(self.seed, [high, low, *taken]))
     }
 
     fn expire(&mut self, now: Instant) {
@@ -213,12 +228,13 @@ impl State {
         if let Some(seat) = self.requests.get(&request) {
             return Ok(*seat);
         }
-        let candidates = self.roster.draw(participants, &mut self.rng)?;
+        let mut rng = self.next_seat(user);
+        let candidates = self.roster.draw(participants, &mut rng)?;
         let seated_in = |game: &GameToken| self.games.get(game).is_some_and(|game| game.fighters().contains_key(&user));
         let open = self.open.entry(participants).or_default();
         let joined = open.iter().take(OPEN_GAMES_LOOKED_AT).find(|game| !seated_in(game)).copied();
         let token = joined.unwrap_or_else(|| {
-            let token = GameToken::new(uuid::Builder::from_random_bytes(self.rng.random()).into_uuid());
+            let token = GameToken::new(Uuid::new_v4());
             open.push_back(token);
             token
         });
@@ -287,7 +303,8 @@ impl State {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use rand::SeedableRng;
+    use std::collections::{BTreeMap, BTreeSet};
+
     use tokio::task::JoinSet;
 
     use super::*;
@@ -309,15 +326,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_seed_replays_tokens_and_heroes() {
+    async fn a_seed_replays_tokens_and_heroes_whoever_comes_first_but_never_a_game() {
         let mut runs = Vec::new();
-        for _ in 0..2 {
-            let store = Memory::with_rng(StdRng::seed_from_u64(5));
-            let user = store.login("USER001").await.unwrap().user;
-            let seat = store.find(Uuid::nil(), user, 2, DateTime::UNIX_EPOCH).await.unwrap();
-            runs.push((user, seat));
+        for names in [["USER001", "USER002"], ["USER002", "USER001"]] {
+            let store = Memory::with_seed(5);
+            let mut users = BTreeMap::new();
+            for name in names {
+                users.insert(name, store.login(name).await.unwrap().user);
+            }
+            let mut seats = BTreeMap::new();
+            for (seat, name) in (0..4).flat_map(|seat| names.map(|name| (seat, name))) {
+                let (request, participants) = (Uuid::new_v4(), 2 + (seat % 2));
+                let seat_taken = store.find(request, users[name], participants, DateTime::UNIX_EPOCH).await.unwrap();
+                seats.insert((name, seat), seat_taken);
+            }
+            runs.push((users, seats));
         }
-        assert_eq!(runs[0], runs[1]);
+        let [(users, seats), (users_again, seats_again)] = &runs[..] else { unreachable!("two runs") };
+        assert_eq!(users, users_again);
+        let heroes = |seats: &BTreeMap<_, Seat>| seats.iter().map(|(key, seat)| (*key, seat.hero)).collect::<Vec<_>>();
+        assert_eq!(heroes(seats), heroes(seats_again));
+        assert!(seats.iter().all(|(key, seat)| seat.game != seats_again[key].game));
+        let of_one: BTreeSet<_> = (0..4).map(|seat| seats[&("USER001", seat)].hero).collect();
+        assert!(of_one.len() > 1, "always the same hero: {of_one:?}");
     }
 
     #[tokio::test(start_paused = true)]
