@@ -5,6 +5,7 @@
 //! twice, and is then refused as out of turn, or is the bot's next move if the turn has come round meanwhile.
 
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::Choices;
 use crate::connection::{Connection, ConnectionError};
 use crate::crew::{Crew, count};
+use crate::matchmaker::{Matchmaker, Meeting};
 use crate::retry::Retry;
 
 /// How often a bot listens anew to a game whose lobby stays silent, before it leaves the game.
@@ -26,6 +28,8 @@ const MAX_SILENCES: u32 = 3;
 /// A bot, with whatever outlives a game.
 pub(crate) struct Bot {
     crew: Arc<Crew>,
+    /// Its number among the bots.
+    index: usize,
     choices: Choices,
     retry: Retry,
     /// Where it plays now: an index of the configuration's servers.
@@ -35,6 +39,14 @@ pub(crate) struct Bot {
     hero: Option<Connection>,
     /// Kept likewise.
     action: Option<Connection>,
+}
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        if let Some(matchmaker) = &self.crew.matchmaker {
+            matchmaker.leave(self.index);
+        }
+    }
 }
 
 /// Why a bot does not go on.
@@ -81,18 +93,21 @@ impl Bot {
         let choices = Choices::new(config.seed, index);
         let retry = Retry::new(choices, config.first_pause, config.longest_pause, config.patience);
         let server = index % config.servers.len();
-        Self { crew, choices, retry, server, user: None, hero: None, action: None }
+        Self { crew, index, choices, retry, server, user: None, hero: None, action: None }
     }
 
     /// Plays all its games.
     pub(crate) async fn play(&mut self) -> Result<(), GaveUp> {
         let mut number = 0;
         while self.crew.config.games.is_none_or(|games| number < u64::from(games)) {
-            let mut seat = self.find_seat(number).await?;
-            let counter = match self.attend(&mut seat).await? {
-                End::Completed => &self.crew.games_completed,
-                End::TimedOut => &self.crew.games_timed_out,
-                End::Abandoned => &self.crew.games_abandoned,
+            let end = match self.find_seat(number).await? {
+                Some(mut seat) => self.attend(&mut seat).await?,
+                None => End::TimedOut,
+            };
+            let counter = match end {
+                End::Completed => &self.crew.seats_completed,
+                End::TimedOut => &self.crew.seats_timed_out,
+                End::Abandoned => &self.crew.seats_abandoned,
             };
             count(counter);
             number += 1;
@@ -103,12 +118,28 @@ impl Bot {
         Ok(())
     }
 
-    async fn find_seat(&mut self, number: u64) -> Result<Seat, GaveUp> {
+    /// None if nobody is left to play with.
+    async fn find_seat(&mut self, number: u64) -> Result<Option<Seat>, GaveUp> {
+        let crew = Arc::clone(&self.crew);
+        let meeting = match &crew.matchmaker {
+            None => None,
+            Some(matchmaker) => match self.meet(matchmaker, number).await {
+                None => return Ok(None),
+                meeting => meeting,
+            },
+        };
+        let participants = match &meeting {
+            None => self.choices.participants(number, crew.config.participants.clone()),
+            Some(meeting) => meeting.participants,
+        };
         loop {
-            match self.try_to_find(number).await {
-                Ok(seat) => {
+            match self.try_to_find(participants, meeting.as_ref()).await {
+                Ok((game, user, line)) => {
                     self.retry.succeeded();
-                    return Ok(seat);
+                    // The next one need not wait for the goodbye.
+                    drop(meeting);
+                    line.close().await;
+                    return Ok(Some(Seat { number, game, user, enemies: Vec::new(), attacks: 0, silences: 0 }));
                 }
                 Err(trouble) => {
                     if let Trouble::Answer(_) = trouble {
@@ -121,25 +152,47 @@ impl Bot {
         }
     }
 
-    async fn try_to_find(&mut self, number: u64) -> Result<Seat, Trouble> {
+    /// Waits for the others of the game of that number, which may take as long as the games that they are in.
+    async fn meet(&mut self, matchmaker: &Matchmaker, number: u64) -> Option<Meeting> {
+        let mut meeting = pin!(matchmaker.meet(self.index, number));
+        loop {
+            tokio::select! {
+                meeting = &mut meeting => return meeting,
+                () = lost(&mut self.hero) => {}
+                () = lost(&mut self.action) => {}
+            }
+        }
+    }
+
+    async fn try_to_find(
+        &mut self,
+        participants: u32,
+        meeting: Option<&Meeting>,
+    ) -> Result<(GameToken, UserToken, Connection), Trouble> {
         let user = match self.user {
             Some(user) => user,
             None => self.login().await?,
         };
         self.user = Some(user);
-        let participants = self.choices.participants(number, self.crew.config.participants.clone());
         let mut line = self.open(Endpoint::Find).await?;
+        // Whoever has the turn keeps others waiting, so nothing else is left to do then.
+        if let Some(meeting) = meeting {
+            meeting.turn().await;
+        }
         let request = Request::Find { user, participants }.to_json();
         let answers = ask(&mut line, &[request], self.crew.config.answer_timeout).await?;
-        line.close().await;
         let FindAnswer { game, .. } = FindAnswer::parse(&answers[0])?;
-        Ok(Seat { number, game, user, enemies: Vec::new(), attacks: 0, silences: 0 })
+        Ok((game, user, line))
     }
 
     async fn login(&mut self) -> Result<UserToken, Trouble> {
         let mut line = self.open(Endpoint::Login).await?;
         let after = self.crew.config.answer_timeout;
-        let request = Request::Login { user: self.choices.user() }.to_json();
+        let name = match self.crew.matchmaker {
+            None => self.choices.user(),
+            Some(_) => format!("USER{:03}", self.index),
+        };
+        let request = Request::Login { user: name }.to_json();
         let mut text = ask(&mut line, &[request], after).await?.remove(0);
         let user = loop {
             match LoginAnswer::parse(&text)? {

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::matchmaker::count_matches;
+
 /// The settings of a crew of bots. All waits are bounded by one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlayersConfig {
@@ -17,9 +19,12 @@ pub struct PlayersConfig {
     /// Pause between the notice of a turn and the attack (`CLIENT_SLEEP`). It has to be shorter than the server's
     /// deadline for a turn.
     pub sleep: Duration,
-    /// How many participants a bot asks for; one of them is drawn for each game.
+    /// How many participants a game may have; one of them is drawn for each.
     pub participants: RangeInclusive<u32>,
-    /// What all choices are drawn from; the same seed draws the same.
+    /// How bots come to play with each other.
+    pub seating: Seating,
+    /// What is drawn at random is drawn from it: names, numbers of participants, whom to attack, and with [`Seating::Matched`]
+    /// who plays with whom.
     pub seed: u64,
     /// For a connection and its handshake, from the first packet to the last.
     pub connect_timeout: Duration,
@@ -46,6 +51,7 @@ impl Default for PlayersConfig {
             games: Some(1),
             sleep: Duration::ZERO,
             participants: 2..=3,
+            seating: Seating::Strangers,
             seed: 0,
             connect_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(30),
@@ -54,6 +60,27 @@ impl Default for PlayersConfig {
             first_pause: Duration::from_millis(50),
             longest_pause: Duration::from_secs(5),
             concurrent_connects: 64,
+        }
+    }
+}
+
+/// How bots come to play with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seating {
+    /// Each draws its name and the number of participants that it asks for, and plays with whoever asks for the same; some may wait in
+    /// vain. Bots may share a name.
+    Strangers,
+    /// All bots of the run play with each other in games that the seed decides, and as long as they stay nobody waits in vain.
+    /// Each has a name of its own, `USER000` and upwards.
+    Matched,
+}
+
+impl PlayersConfig {
+    /// How many games the bots play if none of them ends early; none where that depends on others, or is too large to be counted.
+    pub fn planned_games(&self) -> Option<u64> {
+        match self.seating {
+            Seating::Strangers => None,
+            Seating::Matched => count_matches(self.seed, self.players, self.games?, &self.participants),
         }
     }
 }

@@ -8,8 +8,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::PlayersConfig;
 use crate::bot::Bot;
+use crate::matchmaker::Matchmaker;
+use crate::{PlayersConfig, Seating};
 
 /// Why no bot played.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,12 +37,12 @@ pub struct Summary {
     pub finished: usize,
     /// Bots that gave up: they reached no server for longer than their patience, or nothing came of their games.
     pub failed: usize,
-    /// Games seen to their end, counted once for each bot in them.
-    pub games_completed: u64,
-    /// Games whose seats were not filled in time, counted likewise.
-    pub games_timed_out: u64,
-    /// Games that a bot left because it could not make out what became of them, counted likewise.
-    pub games_abandoned: u64,
+    /// Seats of games that were seen to their end: a game of three bots has three.
+    pub seats_completed: u64,
+    /// Seats of games that did not begin, since the others were not taken in time.
+    pub seats_timed_out: u64,
+    /// Seats that a bot left because it could not make out what became of the game.
+    pub seats_abandoned: u64,
     /// Attacks made.
     pub attacks: u64,
     /// Connections that were opened again after a loss.
@@ -57,12 +58,12 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { players, finished, failed, games_completed, games_timed_out, games_abandoned, attacks, reconnects } =
+        let Self { players, finished, failed, seats_completed, seats_timed_out, seats_abandoned, attacks, reconnects } =
             self;
         write!(
             f,
-            "{players} players: {finished} finished, {failed} failed, {} stopped; games: {games_completed} completed, \
-             {games_timed_out} timed out, {games_abandoned} abandoned; {attacks} attacks; {reconnects} reconnects",
+            "{players} players: {finished} finished, {failed} failed, {} stopped; seats: {seats_completed} played to the end, \
+             {seats_timed_out} timed out, {seats_abandoned} abandoned; {attacks} attacks; {reconnects} reconnects",
             self.stopped()
         )
     }
@@ -72,10 +73,12 @@ impl fmt::Display for Summary {
 #[derive(Debug)]
 pub(crate) struct Crew {
     pub(crate) config: PlayersConfig,
+    /// Where bots are [matched](crate::Seating::Matched).
+    pub(crate) matchmaker: Option<Matchmaker>,
     pub(crate) connects: Semaphore,
-    pub(crate) games_completed: AtomicU64,
-    pub(crate) games_timed_out: AtomicU64,
-    pub(crate) games_abandoned: AtomicU64,
+    pub(crate) seats_completed: AtomicU64,
+    pub(crate) seats_timed_out: AtomicU64,
+    pub(crate) seats_abandoned: AtomicU64,
     pub(crate) attacks: AtomicU64,
     pub(crate) reconnects: AtomicU64,
 }
@@ -100,11 +103,15 @@ pub async fn run(config: PlayersConfig, shutdown: CancellationToken) -> Result<S
         return Err(PlayersError::NoParticipants { first, last });
     }
     let crew = Arc::new(Crew {
+        matchmaker: match config.seating {
+            Seating::Strangers => None,
+            Seating::Matched => Some(Matchmaker::new(config.seed, config.players, config.participants.clone())),
+        },
         connects: Semaphore::new(config.concurrent_connects.clamp(1, Semaphore::MAX_PERMITS)),
         config,
-        games_completed: AtomicU64::new(0),
-        games_timed_out: AtomicU64::new(0),
-        games_abandoned: AtomicU64::new(0),
+        seats_completed: AtomicU64::new(0),
+        seats_timed_out: AtomicU64::new(0),
+        seats_abandoned: AtomicU64::new(0),
         attacks: AtomicU64::new(0),
         reconnects: AtomicU64::new(0),
     });
@@ -139,9 +146,9 @@ pub async fn run(config: PlayersConfig, shutdown: CancellationToken) -> Result<S
         players: crew.config.players,
         finished,
         failed,
-        games_completed: read(&crew.games_completed),
-        games_timed_out: read(&crew.games_timed_out),
-        games_abandoned: read(&crew.games_abandoned),
+        seats_completed: read(&crew.seats_completed),
+        seats_timed_out: read(&crew.seats_timed_out),
+        seats_abandoned: read(&crew.seats_abandoned),
         attacks: read(&crew.attacks),
         reconnects: read(&crew.reconnects),
     })

@@ -1,7 +1,8 @@
 //! The bot: a connection and a pure choice of the next action, and any number of bots in one process.
 //!
 //! A bot logs in once, and for each of its games finds a seat, listens to the lobby, and on its turn asks for every
-//! opponent's hero and attacks a living one. What it chooses is drawn from the seed alone, see [`Choices`]; whatever
+//! opponent's hero and attacks a living one. What it chooses is drawn from the seed alone, see [`Choices`], and with whom it
+//! plays, too, where all players are here ([`Seating::Matched`]); whatever
 //! it waits for has a deadline, and what fails is tried again with a growing pause, on the next server if there are several.
 
 mod bot;
@@ -9,10 +10,11 @@ mod choice;
 mod config;
 mod connection;
 mod crew;
+mod matchmaker;
 mod retry;
 #[cfg(test)]
 mod tests;
 
 pub use choice::Choices;
-pub use config::{PlayersConfig, ServerAddress, ServerAddressError};
+pub use config::{PlayersConfig, Seating, ServerAddress, ServerAddressError};
 pub use crew::{PlayersError, Summary, run};

@@ -256,9 +256,9 @@ const ONE_GAME: Summary = Summary {
     players: 1,
     finished: 1,
     failed: 0,
-    games_completed: 1,
-    games_timed_out: 0,
-    games_abandoned: 0,
+    seats_completed: 1,
+    seats_timed_out: 0,
+    seats_abandoned: 0,
     attacks: FULL_HEALTH,
     reconnects: 0,
 };
@@ -266,7 +266,9 @@ const ONE_GAME: Summary = Summary {
 #[tokio::test]
 async fn a_bot_logs_in_once_and_plays_its_games() {
     let (summary, server) = play(Whim::None, |config| config.games = Some(3)).await;
-    assert_eq!(summary, Summary { games_completed: 3, attacks: 3 * FULL_HEALTH, ..ONE_GAME });
+    assert_eq!(summary, Summary { seats_completed: 3, attacks: 3 * FULL_HEALTH, ..ONE_GAME });
+    // A game has as many seats as players, so this is no number of games.
+    assert!(summary.to_string().contains("seats: 3 played to the end, 0 timed out, 0 abandoned"), "{summary}");
     let game = server.game.lock().unwrap();
     assert_eq!((game.logins.len(), game.finds), (1, 3));
 }
@@ -274,7 +276,7 @@ async fn a_bot_logs_in_once_and_plays_its_games() {
 #[tokio::test]
 async fn a_game_whose_seats_are_not_filled_counts_as_played() {
     let (summary, _) = play(Whim::NeverStarts, |config| config.games = Some(2)).await;
-    assert_eq!(summary, Summary { games_completed: 0, games_timed_out: 2, attacks: 0, ..ONE_GAME });
+    assert_eq!(summary, Summary { seats_completed: 0, seats_timed_out: 2, attacks: 0, ..ONE_GAME });
 }
 
 #[tokio::test]
@@ -303,7 +305,7 @@ async fn a_refused_find_is_tried_again_with_a_new_login() {
 #[tokio::test]
 async fn a_game_that_the_server_does_not_know_is_left() {
     let (summary, _) = play(Whim::ForgetsGame, |config| config.games = Some(2)).await;
-    assert_eq!(summary, Summary { games_abandoned: 1, ..ONE_GAME });
+    assert_eq!(summary, Summary { seats_abandoned: 1, ..ONE_GAME });
 }
 
 #[tokio::test]
@@ -315,7 +317,7 @@ async fn idle_connections_answer_pings_while_the_bot_waits() {
 #[tokio::test]
 async fn a_game_that_stays_silent_is_left_after_some_tries() {
     let (summary, _) = play(Whim::Silent, |config| config.push_timeout = Duration::from_millis(20)).await;
-    assert_eq!(summary, Summary { games_completed: 0, games_abandoned: 1, attacks: 0, ..ONE_GAME });
+    assert_eq!(summary, Summary { seats_completed: 0, seats_abandoned: 1, attacks: 0, ..ONE_GAME });
 }
 
 #[tokio::test]
@@ -361,7 +363,7 @@ async fn a_stop_ends_bots_that_would_play_for_ever() {
         () = third_game => unreachable!("the stop has no end"),
     };
     assert_eq!((summary.finished, summary.failed, summary.stopped()), (0, 0, 1));
-    assert!(summary.games_completed >= 2, "{summary}");
+    assert!(summary.seats_completed >= 2, "{summary}");
 }
 
 #[tokio::test]
