@@ -74,6 +74,7 @@ impl Topics {
         &self,
         survey: Arc<Survey>,
         partition: PartitionId,
+        figures_of: Option<u128>,
         stop: CancellationToken,
     ) -> Result<Verification, VerifyError> {
         let source = TopicPartition::new(partition.topic(), partition.partition());
@@ -89,7 +90,7 @@ impl Topics {
             let stop = stop.clone();
             blocking(move || {
                 let log = Log::new(earliest, end, std::iter::from_fn(move || steps.blocking_recv()));
-                walk(&survey, &partition, Some(log), &stop)
+                walk(&survey, &partition, Some(log), figures_of, &stop)
             })
         };
         let sending = async {

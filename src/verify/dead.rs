@@ -96,7 +96,7 @@ impl DeadLetters {
     /// The end of a game may be a dead letter for what the store says.
     fn is_in_order(&self, row: &RawRow<'_>) -> bool {
         let event = envelope::read_whole(row.value().as_deref(), envelope::makes_tables(&self.topic));
-        matches!(event.kind, Kind::Plain | Kind::HeroSelected)
+        matches!(event.kind, Kind::Plain | Kind::HeroSelected | Kind::TimedOut)
     }
 
     fn tell(&self, offset: i64, found: &mut Verification) {

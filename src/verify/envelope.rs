@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Plain,
     /// The same; but a game has one more participant.
     HeroSelected,
+    /// The same; but a game has not begun, for want of participants.
+    TimedOut,
     /// A game is over for a participant; the host's event makes the tables.
     Cleaning(Cleaning),
     /// It cannot be understood: a dead letter.
@@ -34,9 +36,7 @@ pub(crate) fn read(value: Option<&[u8]>, makes_tables: bool) -> Event {
     match value.and_then(glance) {
         Some((_, log_message)) if makes_tables && log_message == message::CLEANING => read_whole(value, makes_tables),
         Some((logged_at_micros, log_message)) => {
-            let selected = makes_tables && log_message == message::HERO_SELECTED;
-            let kind = if selected { Kind::HeroSelected } else { Kind::Plain };
-            Event { logged_at_micros: Some(logged_at_micros), kind }
+            Event { logged_at_micros: Some(logged_at_micros), kind: plain(log_message, makes_tables) }
         }
         None => read_whole(value, makes_tables),
     }
@@ -51,11 +51,19 @@ pub(crate) fn read_whole(value: Option<&[u8]>, makes_tables: bool) -> Event {
     let kind = match envelope.cleaning() {
         _ if !makes_tables => Kind::Plain,
         Ok(Some(cleaning)) => Kind::Cleaning(cleaning),
-        Ok(None) if envelope.log_message == message::HERO_SELECTED => Kind::HeroSelected,
-        Ok(None) => Kind::Plain,
+        Ok(None) => plain(&envelope.log_message, makes_tables),
         Err(_) => Kind::Bad,
     };
     Event { logged_at_micros: Some(envelope.timestamp.timestamp_micros()), kind }
+}
+
+/// What an event is that makes no rows in other tables.
+fn plain(log_message: &str, makes_tables: bool) -> Kind {
+    match log_message {
+        message::HERO_SELECTED if makes_tables => Kind::HeroSelected,
+        message::GAME_TIMED_OUT if makes_tables => Kind::TimedOut,
+        _ => Kind::Plain,
+    }
 }
 
 /// Reads the head of an envelope as the transport writes it, of JSON that is known to be valid: whoever takes every row's envelope

@@ -22,7 +22,7 @@ pub(crate) struct RowFile {
 #[derive(Debug)]
 pub(crate) struct About {
     pub(crate) path: Arc<Path>,
-    /// When it was published, as far as the file system tells: see [`Latency`](crate::Latency).
+    /// When it was published, as far as the file system tells: see [`Figures::latency`](crate::Figures::latency).
     pub(crate) published_at_micros: i64,
     partition: PartitionId,
     date: NaiveDate,

@@ -26,12 +26,12 @@ mod envelope;
 mod fault;
 mod faults;
 mod fetch;
+mod figures;
 mod file;
 mod game_row;
 mod games;
 mod id;
 mod lane;
-mod latency;
 mod log;
 mod origin;
 mod producers;
@@ -56,7 +56,7 @@ use crate::survey::Survey;
 
 pub use fault::Fault;
 pub use faults::{Faults, MAX_DETAILS};
-pub use latency::Latency;
+pub use figures::{Figures, Span};
 pub use verification::{MAX_PRODUCERS, PartitionSummary, Rows, Standing, Verification};
 
 /// What is to be checked.
@@ -68,6 +68,8 @@ pub struct VerifyConfig {
     pub kafka: Option<KafkaConfig>,
     /// Only these; none are all that the files show, and those of [`superhero_event::topic::ALL`] that the cluster has.
     pub topics: Option<Vec<String>>,
+    /// The producer whose [`Figures`] are wanted, by whoever has just run it.
+    pub figures_of: Option<u128>,
 }
 
 /// Why nothing can be said.
@@ -181,9 +183,10 @@ pub async fn verify(config: VerifyConfig, stop: CancellationToken) -> Result<Ver
     // Blocking tasks outlive this future unless they are told.
     let stop = stop.child_token();
     let _told = stop.clone().drop_guard();
-    let VerifyConfig { folders, kafka, topics } = config;
+    let VerifyConfig { folders, kafka, topics, figures_of } = config;
     let wanted: Option<BTreeSet<String>> = topics.map(|topics| topics.into_iter().collect());
-    let mut found = Verification { folders: folders.clone(), ..Verification::default() };
+    let figures = figures_of.map(Figures::new);
+    let mut found = Verification { folders: folders.clone(), figures, ..Verification::default() };
 
     let (origins, survey, faults) = {
         let (folders, wanted) = (folders, wanted.clone());
@@ -196,7 +199,6 @@ pub async fn verify(config: VerifyConfig, stop: CancellationToken) -> Result<Ver
         .await?
     };
     found.faults = faults;
-    let survey = Arc::new(survey);
     let mut partitions: BTreeSet<PartitionId> = survey.partitions().cloned().collect();
     let topics = match kafka {
         Some(kafka) => {
@@ -211,53 +213,56 @@ pub async fn verify(config: VerifyConfig, stop: CancellationToken) -> Result<Ver
         }
         None => None,
     };
-    check_all(partitions, &survey, topics.as_ref(), &stop, &mut found).await?;
+    let check = Check { survey: Arc::new(survey), topics, figures_of, stop };
+    check.all(partitions, &mut found).await?;
     Ok(found)
 }
 
-/// Checks partitions side by side, and adds what is found of them in their order.
-async fn check_all(
-    partitions: BTreeSet<PartitionId>,
-    survey: &Arc<Survey>,
-    topics: Option<&Arc<Topics>>,
-    stop: &CancellationToken,
-    found: &mut Verification,
-) -> Result<(), VerifyError> {
-    let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_AT_ONCE);
-    let mut waiting = partitions.into_iter().enumerate();
-    let mut running = JoinSet::new();
-    let mut done: BTreeMap<usize, Verification> = BTreeMap::new();
-    let mut next = 0;
-    loop {
-        while running.len() < at_once
-            && let Some((index, partition)) = waiting.next()
-        {
-            let (survey, topics, stop) = (Arc::clone(survey), topics.cloned(), stop.clone());
-            running.spawn(async move { (index, check(survey, partition, topics, stop).await) });
-        }
-        let Some(ended) = running.join_next().await else { return Ok(()) };
-        match ended {
-            Ok((index, checked)) => {
-                done.insert(index, checked?);
-            }
-            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-        }
-        while let Some(checked) = done.remove(&next) {
-            found.append(checked);
-            next += 1;
-        }
-    }
+/// What all partitions are checked with.
+#[derive(Clone)]
+struct Check {
+    survey: Arc<Survey>,
+    /// None checks the files by themselves.
+    topics: Option<Arc<Topics>>,
+    figures_of: Option<u128>,
+    stop: CancellationToken,
 }
 
-async fn check(
-    survey: Arc<Survey>,
-    partition: PartitionId,
-    topics: Option<Arc<Topics>>,
-    stop: CancellationToken,
-) -> Result<Verification, VerifyError> {
-    match topics {
-        Some(topics) => topics.check(survey, partition, stop).await,
-        None => blocking(move || walk::walk(&survey, &partition, None, &stop)).await,
+impl Check {
+    /// Checks partitions side by side, and adds what is found of them in their order.
+    async fn all(&self, partitions: BTreeSet<PartitionId>, found: &mut Verification) -> Result<(), VerifyError> {
+        let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_AT_ONCE);
+        let mut waiting = partitions.into_iter().enumerate();
+        let mut running = JoinSet::new();
+        let mut done: BTreeMap<usize, Verification> = BTreeMap::new();
+        let mut next = 0;
+        loop {
+            while running.len() < at_once
+                && let Some((index, partition)) = waiting.next()
+            {
+                let check = self.clone();
+                running.spawn(async move { (index, check.one(partition).await) });
+            }
+            let Some(ended) = running.join_next().await else { return Ok(()) };
+            match ended {
+                Ok((index, checked)) => {
+                    done.insert(index, checked?);
+                }
+                Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+            }
+            while let Some(checked) = done.remove(&next) {
+                found.append(checked);
+                next += 1;
+            }
+        }
+    }
+
+    async fn one(self, partition: PartitionId) -> Result<Verification, VerifyError> {
+        let Self { survey, topics, figures_of, stop } = self;
+        match topics {
+            Some(topics) => topics.check(survey, partition, figures_of, stop).await,
+            None => blocking(move || walk::walk(&survey, &partition, None, figures_of, &stop)).await,
+        }
     }
 }
 

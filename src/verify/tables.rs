@@ -5,17 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use superhero_event::Cleaning;
-use superhero_game::{GameToken, UserToken};
+use superhero_game::{GameToken, HeroId, UserToken};
 use superhero_sink::{PartitionId, Table};
 
 use crate::coverage::Late;
 use crate::envelope::Kind;
 use crate::game_row::{GameRow, MetaRow, PodiumRow, Share};
 use crate::games::Games;
+use crate::id::Id;
 use crate::lane::{Ahead, Lane};
 use crate::row::RawRow;
 use crate::survey::Survey;
-use crate::{Fault, Verification, VerifyError};
+use crate::{Fault, Standing, Verification, VerifyError};
 
 /// More than any game can have, since no two heroes of a game are the same; the users of one record's rows are held at once.
 const MAX_USERS: usize = 65_536;
@@ -46,6 +47,7 @@ struct Ending {
     cleaning: Cleaning,
     /// It is among the dead letters, or may be.
     is_dead: bool,
+    id: Option<Id>,
 }
 
 impl Tables {
@@ -74,14 +76,14 @@ impl Tables {
     ) -> Result<(), VerifyError> {
         self.pass_below(row.offset, found)?;
         let ending = match kind {
-            Kind::Cleaning(cleaning) => Some(Ending { cleaning, is_dead }),
+            Kind::Cleaning(cleaning) => Some(Ending { cleaning, is_dead, id: row.id }),
             Kind::HeroSelected => {
                 if let Some(game) = row.game() {
                     self.games.of(game, row.offset, found).selected += 1;
                 }
                 None
             }
-            Kind::Plain | Kind::Bad => None,
+            Kind::Plain | Kind::TimedOut | Kind::Bad => None,
         };
         let has_rows = self.meta.up_to(row.offset).is_some() || self.podium.up_to(row.offset).is_some();
         if !has_rows && ending.is_none() {
@@ -155,7 +157,7 @@ impl Tables {
         is_blind: bool,
         found: &mut Verification,
     ) {
-        let Ending { cleaning: Cleaning { game_token: token, user_token: user }, is_dead } = ending;
+        let Ending { cleaning: Cleaning { game_token: token, user_token: user }, is_dead, id } = ending;
         let (topic, partition, game) = (&self.topic, self.partition, token.to_string());
         let known = self.games.of(token, offset, found);
         known.ended += 1;
@@ -192,7 +194,11 @@ impl Tables {
         }
         if !before.is_in(Table::GameMeta) && !before.is_in(Table::GamePodium) && (meta.is_some() || podium.is_some()) {
             found.games += 1;
-            count_heroes(meta.as_ref(), podium.as_ref(), found);
+            count_heroes(meta.as_ref(), podium.as_ref(), &mut found.heroes);
+            if let Some(figures) = found.figures_of(id) {
+                figures.games += 1;
+                count_heroes(meta.as_ref(), podium.as_ref(), &mut figures.heroes);
+            }
         }
         if let (Some(meta), Some(podium), false) = (meta, podium, is_blind)
             && !meta.users.keys().eq(podium.users.keys())
@@ -211,11 +217,11 @@ impl Tables {
 }
 
 /// Who the heroes were stands in one table, and what became of them in the other.
-fn count_heroes(meta: Option<&Group>, podium: Option<&Group>, found: &mut Verification) {
+fn count_heroes(meta: Option<&Group>, podium: Option<&Group>, heroes: &mut BTreeMap<HeroId, Standing>) {
     let (Some(meta), Some(podium)) = (meta, podium) else { return };
     for (user, Share { rank, damage_delivered, .. }) in &podium.users {
         let Some(hero) = meta.users.get(user).and_then(|share| share.hero) else { continue };
-        let standing = found.heroes.entry(hero).or_default();
+        let standing = heroes.entry(hero).or_default();
         standing.games += 1;
         standing.wins += u64::from(*rank == Some(1));
         standing.damage_delivered = standing.damage_delivered.saturating_add(*damage_delivered);

@@ -8,8 +8,9 @@ use serde::{Serialize, Serializer};
 use superhero_game::HeroId;
 use superhero_sink::Table;
 
-use crate::latency::shown;
-use crate::{Faults, Latency};
+use crate::figures::append_standings;
+use crate::id::Id;
+use crate::{Faults, Figures};
 
 /// Producers whose rows are counted each for itself; one more start of a transport than these counts with `other_producers`.
 pub const MAX_PRODUCERS: usize = 65_536;
@@ -41,8 +42,9 @@ pub struct Verification {
     pub producers: BTreeMap<u128, u64>,
     /// Raw rows of producers that there was no room for among the [`MAX_PRODUCERS`].
     pub other_producers: u64,
-    /// From the log call to the published file.
-    pub latency: Latency,
+    /// Those of the one producer whose figures were asked for.
+    #[serde(skip)]
+    pub figures: Option<Figures>,
     /// What is wrong.
     pub faults: Faults,
 }
@@ -107,6 +109,12 @@ impl Verification {
         self.partitions.iter().map(|partition| partition.duplicates_left_out).sum()
     }
 
+    /// The figures that a row with that id belongs to, if they are asked for.
+    pub(crate) fn figures_of(&mut self, id: Option<Id>) -> Option<&mut Figures> {
+        let producer = id?.producer;
+        self.figures.as_mut().filter(|figures| figures.producer == producer)
+    }
+
     /// Takes in what was found of another partition.
     pub(crate) fn append(&mut self, other: Self) {
         self.partitions.extend(other.partitions);
@@ -117,17 +125,15 @@ impl Verification {
         self.rows.game_podium += other.rows.game_podium;
         self.rows.dead += other.rows.dead;
         self.games += other.games;
-        for (hero, Standing { games, wins, damage_delivered }) in other.heroes {
-            let standing = self.heroes.entry(hero).or_default();
-            standing.games += games;
-            standing.wins += wins;
-            standing.damage_delivered = standing.damage_delivered.saturating_add(damage_delivered);
-        }
+        append_standings(&mut self.heroes, other.heroes);
         for (producer, rows) in other.producers {
             self.count_producer(producer, rows);
         }
         self.other_producers += other.other_producers;
-        self.latency.append(&other.latency);
+        match (&mut self.figures, other.figures) {
+            (Some(figures), Some(others)) => figures.append(others),
+            (none, others) => *none = others,
+        }
         self.faults.append(other.faults);
     }
 
@@ -174,15 +180,6 @@ impl fmt::Display for Verification {
             self.files,
             self.bytes
         )?;
-        let latency = self.latency.all();
-        if !latency.is_empty() {
-            let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|quantile| shown(latency.value_at_quantile(quantile)));
-            writeln!(
-                f,
-                "from the event to its published file: p50 {p50}, p95 {p95}, p99 {p99}, at most {}",
-                shown(latency.max())
-            )?;
-        }
         match &self.cluster_id {
             Some(id) => writeln!(f, "compared with the topics of the cluster {id}")?,
             None if self.faults.count("gap") > 0 => {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::coverage::{Coverage, Gap, Known, Verdict};
 use crate::dead::DeadLetters;
-use crate::envelope;
+use crate::envelope::{self, Event};
 use crate::file::{About, RowFile};
 use crate::id::Id;
 use crate::log::{Log, Record};
@@ -17,7 +17,7 @@ use crate::producers::{Producers, Seen};
 use crate::row::{Clock, RawRow};
 use crate::survey::Survey;
 use crate::tables::Tables;
-use crate::{Fault, PartitionSummary, Verification, VerifyError};
+use crate::{Fault, Figures, PartitionSummary, Verification, VerifyError};
 
 /// A gap holds repetitions only if all go on who were heard of in so many offsets before it: enough to see every producer that is at work,
 /// and few enough to forget one that has ended.
@@ -34,9 +34,10 @@ pub(crate) fn walk(
     survey: &Arc<Survey>,
     partition: &PartitionId,
     log: Option<Log>,
+    figures_of: Option<u128>,
     stop: &CancellationToken,
 ) -> Result<Verification, VerifyError> {
-    let mut found = Verification::default();
+    let mut found = Verification { figures: figures_of.map(Figures::new), ..Verification::default() };
     let mut walk = Walk {
         dead: DeadLetters::open(survey, partition, &mut found)?,
         tables: Tables::open(survey, partition, &mut found)?,
@@ -112,7 +113,7 @@ impl Walk {
         about.check_first(offset, &mut self.found.faults);
         about.check_date(offset, row.timestamp.date, &mut self.found.faults);
         let event = envelope::read(row.value().as_deref(), self.makes_tables);
-        self.count(row, event.logged_at_micros, about);
+        self.count(row, &event, about);
         if offset < self.coverage.next() {
             self.late(offset, about);
             return Ok(());
@@ -129,7 +130,7 @@ impl Walk {
         self.tables.meet(row, event.kind, is_dead, &mut self.found)
     }
 
-    fn count(&mut self, row: &RawRow<'_>, logged_at_micros: Option<i64>, about: &About) {
+    fn count(&mut self, row: &RawRow<'_>, event: &Event, about: &About) {
         self.found.count_row(Table::Raw);
         self.summary.rows += 1;
         self.summary.first_offset = Some(self.summary.first_offset.map_or(row.offset, |first| first.min(row.offset)));
@@ -140,8 +141,8 @@ impl Walk {
             self.same_producer.0 = producer;
         }
         self.same_producer.1 += 1;
-        if let Some(logged_at_micros) = logged_at_micros {
-            self.found.latency.record(producer, logged_at_micros, about.published_at_micros);
+        if let Some(figures) = self.found.figures_of(row.id) {
+            figures.count(event, about.published_at_micros);
         }
     }
 

@@ -68,7 +68,12 @@ async fn ours(kafka: KafkaConfig, topic: &str, folder: &std::path::Path, records
 }
 
 async fn verify(kafka: Option<KafkaConfig>, topic: &str, folder: &std::path::Path, records: usize) -> Result<f64> {
-    let config = VerifyConfig { folders: vec![folder.to_owned()], kafka, topics: Some(vec![topic.to_owned()]) };
+    let config = VerifyConfig {
+        folders: vec![folder.to_owned()],
+        kafka,
+        topics: Some(vec![topic.to_owned()]),
+        figures_of: None,
+    };
     let before = usage::own_seconds()?;
     let found = superhero_verify::verify(config, CancellationToken::new()).await?;
     let spent = usage::own_seconds()? - before;

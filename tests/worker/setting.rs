@@ -127,6 +127,7 @@ impl Setting {
             folders: folders.iter().map(|folder| (*folder).to_owned()).collect(),
             kafka: Some(self.kafka.clone()),
             topics: Some(vec![self.topic.clone()]),
+            figures_of: None,
         };
         verify(config, CancellationToken::new()).await
     }

@@ -65,7 +65,7 @@ fn compare(dir: &Path, earliest: i64, end: i64, steps: Vec<Fetched>) -> Verifica
     let survey = Arc::new(Survey::take(&[dir.to_owned()], None, &mut faults).unwrap());
     assert!(faults.is_empty());
     let log = Log::new(earliest, end, steps.into_iter().map(Ok));
-    walk(&survey, &partition(), Some(log), &CancellationToken::new()).unwrap()
+    walk(&survey, &partition(), Some(log), None, &CancellationToken::new()).unwrap()
 }
 
 /// A log that begins with its first record.
@@ -262,6 +262,6 @@ fn trouble_with_the_topic_ends_the_check() {
     let survey = Arc::new(Survey::take(&[dir.path().to_owned()], None, &mut crate::Faults::default()).unwrap());
     let log =
         Log::new(0, 4, [Ok(Fetched { records: records(0..2), earliest: None }), Err(VerifyError::Stopped)].into_iter());
-    let ended = walk(&survey, &partition(), Some(log), &CancellationToken::new());
+    let ended = walk(&survey, &partition(), Some(log), None, &CancellationToken::new());
     assert!(matches!(ended, Err(VerifyError::Stopped)));
 }

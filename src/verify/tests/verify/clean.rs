@@ -19,8 +19,6 @@ fn a_clean_folder_has_no_faults_and_everything_is_counted() {
     assert_eq!((games, wins), (12, 6));
     assert_eq!(found.heroes.values().map(|hero| hero.damage_delivered).sum::<u64>(), 2 * 12);
     assert_eq!(found.producers.clone().into_iter().collect::<Vec<_>>(), [(1, 32), (2, 15)]);
-    // Dead letters that are no events were not logged at any time.
-    assert_eq!((found.latency.all().len(), found.latency.of([2]).len()), (42, 15));
     let partitions: Vec<_> = found.partitions.iter().map(|partition| (&*partition.topic, partition.rows)).collect();
     assert_eq!(partitions, [(LOBBY, 33), ("other", 14)]);
     let lobby = &found.partitions[0];
@@ -29,6 +27,29 @@ fn a_clean_folder_has_no_faults_and_everything_is_counted() {
     assert_eq!(json["faults"]["total"], 0);
     assert_eq!(json["faults"]["counts"]["gap"], 0);
     assert_eq!(json["rows"]["raw"], 47);
+}
+
+#[test]
+fn figures_are_those_of_one_producer_alone() {
+    let dir = everything();
+    let figures_of = |producer| {
+        let folders = vec![dir.path().to_owned()];
+        let config = superhero_verify::VerifyConfig { folders, figures_of: Some(producer), ..Default::default() };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let found = runtime.block_on(superhero_verify::verify(config, tokio_util::sync::CancellationToken::new()));
+        found.unwrap().figures.unwrap()
+    };
+    let (one, two, nobody) = (figures_of(1), figures_of(2), figures_of(3));
+    assert_eq!((one.rows, two.rows, nobody.rows), (32, 15, 0));
+    // Dead letters that are no events were not logged at any time.
+    assert_eq!(one.latency.len() + two.latency.len(), 42);
+    assert_eq!((two.latency.len(), two.played.events + two.timed_out.events), (15, 15));
+    assert_eq!((one.games + two.games, nobody.games), (6, 0));
+    assert!(one.games > 0 && two.games > 0);
+    for figures in [one, two] {
+        assert_eq!(figures.heroes.values().map(|hero| hero.games).sum::<u64>(), 2 * figures.games);
+        assert_eq!(figures.heroes.values().map(|hero| hero.wins).sum::<u64>(), figures.games);
+    }
 }
 
 #[test]
