@@ -68,7 +68,11 @@ pub(crate) async fn play(
     match report.verified {
         true => Ok(()),
         false => {
-            Err(Failure::new(Kind::NotVerified, format!("the run is not right: {} findings", report.findings.len())))
+            let findings = match report.findings.len() {
+                1 => "1 finding".to_owned(),
+                findings => format!("{findings} findings"),
+            };
+            Err(Failure::new(Kind::NotVerified, format!("the run is not right: {findings}")))
         }
     }
 }

@@ -51,7 +51,7 @@ impl Verify {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let _log = self.log.start("superhero", Identity::new())?;
         let kafka = self.kafka()?;
-        let config = VerifyConfig { folders: self.out, kafka, topics: self.topics };
+        let config = VerifyConfig { folders: self.out, kafka, topics: self.topics, figures_of: None };
         let found = verify(config, stop).await.map_err(|error| Failure::new(kind(&error), error))?;
         let text = match self.output {
             Output::Text => found.to_string(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use superhero_kafka::KafkaConfig;
-use superhero_player::PlayersConfig;
+use superhero_player::{PlayersConfig, Seating};
 use superhero_server::ServerConfig;
 use superhero_sink::{Rotation, Settings};
 use superhero_store::redis::RedisConfig;
@@ -132,7 +132,13 @@ impl SimulationConfig {
     }
 
     pub(crate) fn bots(&self) -> PlayersConfig {
-        PlayersConfig { players: self.players, games: Some(self.games), seed: self.seed, ..PlayersConfig::default() }
+        PlayersConfig {
+            players: self.players,
+            games: Some(self.games),
+            seating: Seating::Matched,
+            seed: self.seed,
+            ..PlayersConfig::default()
+        }
     }
 
     pub(crate) fn sink(&self) -> Settings {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use indicatif::HumanCount;
-use serde::ser::{Serialize, SerializeSeq, Serializer};
+use serde::ser::{Serialize, Serializer};
 
 /// When there are more points, every two become one.
 const MAX_POINTS: usize = 512;
@@ -21,6 +21,8 @@ pub struct History {
     merged: usize,
     /// Looks in the last point.
     in_last: usize,
+    /// The last look of all, which the last point may hide among larger ones.
+    latest: Option<(Duration, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +35,7 @@ impl History {
     /// Adds what was seen last.
     pub(crate) fn add(&mut self, at: Duration, records: u64) {
         self.merged = self.merged.max(1);
+        self.latest = Some((at, records));
         match self.points.last_mut() {
             Some(last) if self.in_last < self.merged => {
                 self.in_last += 1;
@@ -58,10 +61,11 @@ impl History {
         self.points.iter().map(|point| point.records).max().unwrap_or_default()
     }
 
-    /// Lines of text: the lag upwards, time to the right, each column the largest lag of its span of time.
+    /// Lines of text: the lag upwards, time to the right, each column the largest lag of its span of time, but the last, which is
+    /// the lag at the end.
     pub fn chart(&self) -> String {
         let peak = self.peak();
-        let end = self.points.last().map_or(Duration::ZERO, |point| point.at);
+        let end = self.latest.map_or(Duration::ZERO, |(at, _)| at);
         let label = HumanCount(peak).to_string();
         let margin = label.len().max(1);
         let columns = self.columns(end);
@@ -78,14 +82,16 @@ impl History {
         chart
     }
 
-    /// The largest lag of each column; one without a look of its own is as the one before it.
+    /// The largest lag of each column; one without a look of its own is as the one before it. The last column is the latest look
+    /// alone: what is caught up within a column's time would not be seen to fall otherwise.
     fn columns(&self, end: Duration) -> [u64; WIDTH] {
         let mut columns = [None; WIDTH];
         for point in &self.points {
             let share = point.at.as_secs_f64() / end.as_secs_f64().max(f64::MIN_POSITIVE);
-            let column = &mut columns[((share * WIDTH as f64) as usize).min(WIDTH - 1)];
+            let column = &mut columns[((share * WIDTH as f64) as usize).min(WIDTH - 2)];
             *column = (*column).max(Some(point.records));
         }
+        columns[WIDTH - 1] = self.latest.map(|(_, records)| records);
         let mut last = 0;
         columns.map(|column| {
             last = column.unwrap_or(last);
@@ -106,11 +112,9 @@ fn block(records: u64, peak: u64, row: usize) -> char {
 
 impl Serialize for History {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut points = serializer.serialize_seq(Some(self.points.len()))?;
-        for Point { at, records } in &self.points {
-            points.serialize_element(&((at.as_secs_f64() * 1000.0).round() / 1000.0, records))?;
-        }
-        points.end()
+        let latest = self.latest.filter(|(at, _)| self.points.last().is_some_and(|point| point.at < *at));
+        let points = self.points.iter().map(|point| (point.at, point.records)).chain(latest);
+        serializer.collect_seq(points.map(|(at, records)| ((at.as_secs_f64() * 1000.0).round() / 1000.0, records)))
     }
 }
 
@@ -149,6 +153,25 @@ mod tests {
         assert!(lines[HEIGHT - 1].chars().filter(|bar| *bar == '█').count() > 20, "{chart}");
         assert!(lines[HEIGHT].starts_with("    0 ┼──"), "{chart}");
         assert!(lines[HEIGHT + 1].contains("0 s") && lines[HEIGHT + 1].ends_with("64 s"), "{chart}");
+    }
+
+    #[test]
+    fn what_is_caught_up_at_once_is_seen_to_fall_to_nothing() {
+        let mut history = History::default();
+        for second in 0..=100 {
+            history.add(seconds(second), second * 10);
+        }
+        history.add(seconds(100) + Duration::from_millis(200), 0);
+        let chart = history.chart();
+        let bars: Vec<_> = chart.lines().take(HEIGHT).map(|line| line.split_once('┤').unwrap().1).collect();
+        assert!(bars.iter().all(|bars| bars.chars().count() < WIDTH), "{chart}");
+        assert!(bars[0].ends_with('█') && bars[HEIGHT - 1].chars().count() == WIDTH - 1, "{chart}");
+        let mut long = History::default();
+        for look in 0..=MAX_POINTS as u64 {
+            long.add(seconds(look), if look == MAX_POINTS as u64 { 0 } else { 5 });
+        }
+        let json: Vec<(f64, u64)> = serde_json::from_str(&serde_json::to_string(&long).unwrap()).unwrap();
+        assert_eq!(json.last(), Some(&(MAX_POINTS as f64, 0)), "{json:?}");
     }
 
     #[test]

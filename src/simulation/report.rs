@@ -10,11 +10,14 @@ use serde::Serialize;
 use superhero_game::HeroId;
 use superhero_player::Summary;
 use superhero_transport::Counters;
-use superhero_verify::Verification;
+use superhero_verify::{Figures, Verification};
 
 use crate::history::History;
 use crate::next::Next;
 use crate::{SimulationConfig, usage};
+
+/// Nothing else that a run tells means anything then.
+const NO_GAME: &str = "no game was played to its end";
 
 /// Heroes on the winners' board.
 const BOARD: usize = 10;
@@ -71,7 +74,9 @@ pub struct Settings {
 pub struct Games {
     /// Games played to their end, as the servers' events tell them.
     pub completed: u64,
-    /// Games in the tables.
+    /// Games that were to be played; none if there are too many to be counted.
+    pub planned: Option<u64>,
+    /// Games of this run in the tables.
     pub in_tables: u64,
     /// Times that a player waited in vain for others.
     pub seats_timed_out: u64,
@@ -79,8 +84,8 @@ pub struct Games {
     pub seats_abandoned: u64,
     /// Players that gave up.
     pub players_failed: usize,
-    /// Completed a second, while bots played.
-    pub per_second: f64,
+    /// Completed a second, from the first event of the run to the last; none if it has no length.
+    pub per_second: Option<f64>,
 }
 
 /// What was logged, and where it went.
@@ -90,18 +95,19 @@ pub struct Events {
     pub emitted: u64,
     /// Acknowledged by Kafka.
     pub acknowledged: u64,
-    /// Rows in the files, counted by reading them back.
+    /// Their rows in the files, counted by reading them back.
     pub written: u64,
     /// Given up by the transport.
     pub dropped: u64,
-    /// Rows that stand in the files more than once, or repeat another's number.
+    /// Rows that stand in the folder's files more than once, or repeat another's number.
     pub duplicates: u64,
     /// Repetitions in the topics that the workers left out.
     pub repetitions_left_out: u64,
-    /// Records that could not be understood.
+    /// Records that could not be understood, of all in the folder.
     pub dead_letters: u64,
-    /// Emitted a second, while bots played.
-    pub per_second: f64,
+    /// Events a second by their own times in the files, from the first to the last, and without those that only tell that somebody
+    /// waited in vain; none if that has no length.
+    pub per_second: Option<f64>,
 }
 
 /// Milliseconds from the log call to the published row; none without rows.
@@ -127,9 +133,11 @@ pub struct Lag {
     pub over_time: History,
 }
 
-/// What was published.
+/// What is published in the folder.
 #[derive(Debug, Clone, Serialize)]
 pub struct Files {
+    /// Whether rows of others are among them, such as those of an earlier run on the same Kafka.
+    pub with_others: bool,
     /// How many, over all tables.
     pub count: u64,
     /// Their size on disk.
@@ -141,8 +149,10 @@ pub struct Files {
 pub struct Used {
     /// From the first topic to the last published row.
     pub seconds: f64,
-    /// While bots played.
+    /// From the first event to the last, by the events' own times in the files.
     pub playing_seconds: f64,
+    /// After that, until the last player was told that it waited in vain.
+    pub waiting_seconds: f64,
     /// Processor time of the whole process: bots, servers, broker and workers.
     pub cpu_seconds: Option<f64>,
     /// That, divided by the events.
@@ -170,11 +180,10 @@ pub struct Winner {
 pub(crate) struct Played {
     pub(crate) stopped: bool,
     pub(crate) players: Summary,
-    pub(crate) lasted: Duration,
+    pub(crate) planned: Option<u64>,
     pub(crate) written_after: Duration,
     pub(crate) games_completed: u64,
     pub(crate) counters: Counters,
-    pub(crate) producer: Option<u128>,
     pub(crate) lag: Option<u64>,
     pub(crate) caught_up: Duration,
     pub(crate) history: History,
@@ -185,8 +194,8 @@ pub(crate) struct Played {
 impl Report {
     pub(crate) fn new(config: &SimulationConfig, folder: PathBuf, played: Played, found: &Verification) -> Self {
         let Counters { emitted, acknowledged, dropped, .. } = played.counters;
-        let written = played.producer.map_or(0, |producer| found.producers.get(&producer).copied().unwrap_or(0));
-        let lasted = played.lasted.as_secs_f64().max(f64::MIN_POSITIVE);
+        let nothing = Figures::new(0);
+        let figures = found.figures.as_ref().unwrap_or(&nothing);
         let duplicates = found.faults.kinds().filter(|(kind, _)| kind.starts_with("duplicate"));
         let cpu = usage::cpu_time().map(|time| time.as_secs_f64());
         let mut report = Self {
@@ -205,38 +214,40 @@ impl Report {
             },
             games: Games {
                 completed: played.games_completed,
-                in_tables: found.games,
-                seats_timed_out: played.players.games_timed_out,
-                seats_abandoned: played.players.games_abandoned,
+                planned: played.planned,
+                in_tables: figures.games,
+                seats_timed_out: played.players.seats_timed_out,
+                seats_abandoned: played.players.seats_abandoned,
                 players_failed: played.players.failed,
-                per_second: played.games_completed as f64 / lasted,
+                per_second: figures.played.per_second(played.games_completed),
             },
             events: Events {
                 emitted,
                 acknowledged,
-                written,
+                written: figures.rows,
                 dropped,
                 duplicates: duplicates.map(|(_, count)| count).sum(),
                 repetitions_left_out: found.duplicates_left_out(),
                 dead_letters: found.rows.dead,
-                per_second: emitted as f64 / lasted,
+                per_second: figures.played.per_second(figures.played.events),
             },
-            latency: Latency::of(played.producer, found),
+            latency: Latency::of(figures),
             lag: Lag {
                 peak: played.history.peak(),
                 left: played.lag,
                 caught_up_seconds: played.caught_up.as_secs_f64(),
                 over_time: played.history,
             },
-            files: Files { count: found.files, bytes: found.bytes },
+            files: Files { with_others: found.rows.raw > figures.rows, count: found.files, bytes: found.bytes },
             used: Used {
                 seconds: played.written_after.as_secs_f64(),
-                playing_seconds: lasted,
+                playing_seconds: figures.played.duration().as_secs_f64(),
+                waiting_seconds: figures.played.until(&figures.timed_out).as_secs_f64(),
                 cpu_seconds: cpu,
                 cpu_us_per_event: cpu.filter(|_| emitted > 0).map(|seconds| seconds * 1e6 / emitted as f64),
                 peak_memory_bytes: usage::peak_memory(),
             },
-            winners: winners(&played.hero_names, found),
+            winners: winners(&played.hero_names, figures),
             next: Next::new(&folder),
             folder,
         };
@@ -252,6 +263,7 @@ impl Report {
                 self.findings.push(what);
             }
         };
+        wrong(self.games.completed == 0, NO_GAME.to_owned());
         wrong(acknowledged != emitted, format!("{acknowledged} of {emitted} events were acknowledged by Kafka"));
         wrong(
             written != acknowledged,
@@ -261,12 +273,8 @@ impl Report {
         let left = self.lag.left.unwrap_or_default();
         wrong(left > 0, format!("the workers left {left} records"));
         wrong(self.games.players_failed > 0, format!("{} players gave up", self.games.players_failed));
-        // A folder that outlives the run has the games of other runs as well.
         let games = (self.games.completed, self.games.in_tables);
-        wrong(
-            config.kafka.is_none() && games.0 != games.1,
-            format!("{} games were completed, but {} stand in the tables", games.0, games.1),
-        );
+        wrong(games.0 != games.1, format!("{} games were completed, but {} stand in the tables", games.0, games.1));
         let expired: u64 = found.partitions.iter().map(|partition| partition.expired).sum();
         wrong(
             config.kafka.is_none() && expired > 0,
@@ -285,15 +293,14 @@ impl Report {
 }
 
 impl Latency {
-    fn of(producer: Option<u128>, found: &Verification) -> Self {
-        let micros = found.latency.of(producer);
+    fn of(Figures { latency: micros, .. }: &Figures) -> Self {
         let quantile = |quantile| (!micros.is_empty()).then(|| micros.value_at_quantile(quantile) as f64 / 1000.0);
         Self { p50_ms: quantile(0.5), p95_ms: quantile(0.95), p99_ms: quantile(0.99), max_ms: quantile(1.0) }
     }
 }
 
-fn winners(names: &BTreeMap<HeroId, String>, found: &Verification) -> Vec<Winner> {
-    let mut winners: Vec<_> = found
+fn winners(names: &BTreeMap<HeroId, String>, figures: &Figures) -> Vec<Winner> {
+    let mut winners: Vec<_> = figures
         .heroes
         .iter()
         .map(|(id, standing)| Winner {
@@ -317,7 +324,7 @@ impl fmt::Display for Report {
             (true, false) => writeln!(f, "Every event is in the files, once."),
             (true, true) => writeln!(f, "Stopped early. Every event that was logged is in the files, once."),
             (false, _) => {
-                writeln!(f, "NOT VERIFIED")?;
+                writeln!(f, "{}", if games.completed == 0 { "NO GAME WAS PLAYED" } else { "NOT VERIFIED" })?;
                 self.findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))
             }
         }?;
@@ -336,22 +343,30 @@ impl fmt::Display for Report {
         row(
             "games",
             format!(
-                "{} completed in {:.1} s ({:.1}/s), {} in the tables; {} waited in vain for others",
+                "{}{} completed in {}{}, {} in the tables{}",
                 count(games.completed),
-                used.playing_seconds,
-                games.per_second,
+                games.planned.map(|planned| format!(" of {}", count(planned))).unwrap_or_default(),
+                seconds(used.playing_seconds),
+                rate(games.per_second, 1),
                 count(games.in_tables),
-                plural(games.seats_timed_out as usize, "player"),
+                match games.seats_timed_out {
+                    0 => String::new(),
+                    seats => format!(
+                        "; then {} waited in vain for others, for {}",
+                        plural(seats as usize, "player"),
+                        seconds(used.waiting_seconds)
+                    ),
+                },
             ),
         )?;
         row(
             "events",
             format!(
-                "{} emitted, {} acknowledged, {} written ({:.0}/s)",
+                "{} emitted, {} acknowledged, {} written{}",
                 count(events.emitted),
                 count(events.acknowledged),
                 count(events.written),
-                events.per_second
+                rate(events.per_second, 0)
             ),
         )?;
         row(
@@ -381,7 +396,9 @@ impl fmt::Display for Report {
                 lag.caught_up_seconds
             ),
         )?;
-        row("files", format!("{}, {}", plural(files.count as usize, "file"), HumanBytes(files.bytes)))?;
+        let others =
+            if files.with_others { " in the folder, others' rows and those of earlier runs included" } else { "" };
+        row("files", format!("{}, {}{others}", plural(files.count as usize, "file"), HumanBytes(files.bytes)))?;
         row("used", used.to_string())?;
         row("folder", self.folder.display().to_string())?;
         self.write_board(f)?;
@@ -425,6 +442,16 @@ impl fmt::Display for Used {
 fn plural(count: usize, noun: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{} {noun}{s}", HumanCount(count as u64))
+}
+
+/// Something a second, in parentheses; nothing where there is no rate.
+fn rate(per_second: Option<f64>, digits: usize) -> String {
+    per_second.map(|rate| format!(" ({rate:.digits$}/s)")).unwrap_or_default()
+}
+
+/// Short times with more digits, so that none is shown as nothing.
+fn seconds(seconds: f64) -> String {
+    if seconds < 10.0 { format!("{seconds:.2} s") } else { format!("{seconds:.1} s") }
 }
 
 fn millis(value: Option<f64>) -> String {

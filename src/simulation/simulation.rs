@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::Utc;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use superhero_event::topic;
 use superhero_game::{Hero, HeroId, built_in_roster};
 use superhero_kafka::KafkaConfig;
@@ -158,7 +156,7 @@ impl Simulation {
     pub async fn run(self, stop: CancellationToken) -> Result<(Report, Pipeline), SimulationError> {
         match self.config.redis.clone() {
             None => {
-                let store = Memory::with_rng(StdRng::seed_from_u64(self.config.seed));
+                let store = Memory::with_seed(self.config.seed);
                 self.play(store, Some(GAME_EXPIRY), stop).await
             }
             Some(redis) => {
@@ -195,9 +193,9 @@ impl Simulation {
         pipeline.start_servers(config.servers, &config.server(), &store).await?;
 
         pipeline.stage(Stage::Playing);
-        let playing = Instant::now();
-        let players = pipeline.play(config.bots(), &stop).await?;
-        let lasted = playing.elapsed();
+        let bots = config.bots();
+        let planned = bots.planned_games();
+        let players = pipeline.play(bots, &stop).await?;
         pipeline.stage(Stage::Flushing);
         let counters = match config.keep {
             true => pipeline.flush().await,
@@ -218,7 +216,8 @@ impl Simulation {
 
         pipeline.stage(Stage::Verifying);
         let topics = topic::ALL.map(String::from).to_vec();
-        let files = VerifyConfig { folders: vec![folder.clone()], kafka: None, topics: Some(topics) };
+        let files =
+            VerifyConfig { folders: vec![folder.clone()], kafka: None, topics: Some(topics), figures_of: producer };
         let beside_topics = VerifyConfig { kafka: Some(kafka), ..files.clone() };
         let verification = match verify(beside_topics, CancellationToken::new()).await {
             Err(VerifyError::Kafka(error)) => {
@@ -234,11 +233,10 @@ impl Simulation {
         let played = Played {
             stopped: stop.is_cancelled(),
             players,
-            lasted,
+            planned,
             written_after,
             games_completed: games.completed(),
             counters,
-            producer,
             lag,
             caught_up,
             history,
