@@ -11,6 +11,7 @@ mod chaos;
 mod checker;
 mod cli;
 mod clients;
+mod figures;
 mod heroes;
 mod kafka;
 mod leaders;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         checker::planted::tests(),
         cli::tests(),
         clients::tests(),
+        figures::tests(),
         heroes::tests(),
         kafka::tests(),
         leaders::tests(),

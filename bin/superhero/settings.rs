@@ -8,8 +8,8 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use superhero_kafka::KafkaConfig;
 use superhero_service::{
-    Failure, Kind, LogArguments, LogFormat, LogGuard, LogLevel, Secret, host_and_port, max_open_files, positive,
-    seconds,
+    Failure, Kind, LogArguments, LogFormat, LogGuard, LogLevel, SEEDS, Secret, host_and_port, max_open_files, positive,
+    seconds, seed,
 };
 use superhero_simulation::{ConfigError, Simulation, SimulationConfig, SimulationError, WorkersStart};
 use superhero_store::redis::RedisConfig;
@@ -40,9 +40,10 @@ pub(crate) struct RunArguments {
     #[arg(long, env = "SERVER_SLEEP", value_name = "SECONDS", default_value = "0.2", value_parser = seconds)]
     pace: Duration,
 
-    /// What the bots' choices are drawn from; drawn at random if not given, and shown
-    #[arg(long, env = "SEED", value_name = "NUMBER")]
-    pub(crate) seed: Option<u64>,
+    /// What the games are drawn from: the same seed, players and games play the same games again, whatever the pace, the servers and
+    /// the workers. With redis=… heroes and turn orders are Redis's, and other bots there may take seats. Drawn at random if not given, and shown
+    #[arg(long, env = "SEED", value_name = "NUMBER", value_parser = seed)]
+    seed: Option<u64>,
 
     /// Where the files go: to a folder of the run's own in it, or, with kafka=…, to it
     #[arg(long, env = "OUTPUT_DIR", value_name = "FOLDER", default_value = "data")]
@@ -110,7 +111,7 @@ impl RunArguments {
             workers_start,
             partitions: self.partitions.get(),
             pace: self.pace,
-            seed: self.seed.unwrap_or_else(rand::random),
+            seed: self.seed(),
             out: self.out.clone(),
             keep: self.keep,
             kafka: kafka.map_err(usage)?,
@@ -131,6 +132,11 @@ impl RunArguments {
             )),
             _ => Ok(config),
         }
+    }
+
+    /// The seed that is given, or one that is drawn.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed.unwrap_or_else(|| rand::random_range(0..SEEDS))
     }
 
     /// Begins the run's log.

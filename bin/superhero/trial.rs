@@ -103,7 +103,7 @@ impl Scale {
 
     /// Each run is a process of its own, so that none inherits the memory of another.
     async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
-        let seed = self.run.seed.unwrap_or_else(rand::random);
+        let seed = self.run.seed();
         let mut reports = Vec::new();
         let mut unverified = Vec::new();
         for players in &self.players {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use superhero_player::{PlayersConfig, PlayersError, ServerAddress, ServerAddressError};
-use superhero_service::{Failure, Kind, LogArguments, Settings, seconds};
+use superhero_service::{Failure, Kind, LogArguments, SEEDS, Settings, seconds, seed};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
 
@@ -24,8 +24,9 @@ pub struct Player {
     #[arg(long, env = "CLIENT_SLEEP", value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     client_sleep: Duration,
 
-    /// What all choices are drawn from; the same seed draws the same. Drawn at random if not given, and logged
-    #[arg(long, env = "SEED", value_name = "NUMBER")]
+    /// What the bots draw from: names, numbers of participants, and whom to attack among the same opponents. Who plays with
+    /// whom, and as which hero, depends on the server and on who comes first. Drawn at random if not given, and logged
+    #[arg(long, env = "SEED", value_name = "NUMBER", value_parser = seed)]
     seed: Option<u64>,
 
     /// Servers to spread over, as host:port,host:port,…
@@ -90,8 +91,11 @@ impl Player {
     }
 
     fn config(&self) -> Result<PlayersConfig, Failure> {
-        let seed = self.seed.unwrap_or_else(rand::random);
-        tracing::info!(seed, "--seed replays these choices");
+        let seed = self.seed.unwrap_or_else(|| rand::random_range(0..SEEDS));
+        tracing::info!(
+            seed,
+            "--seed draws the same names, numbers of participants and targets again, not the same opponents"
+        );
         Ok(PlayersConfig {
             servers: self.places()?,
             players: self.players,

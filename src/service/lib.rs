@@ -30,5 +30,5 @@ pub use kafka::KafkaArguments;
 pub use logging::{LogArguments, LogError, LogFormat, LogGuard, LogLevel};
 pub use redis::{RedisArguments, Secret};
 pub use run::{Settings, run, run_with_words};
-pub use unit::{host_and_port, positive, seconds};
+pub use unit::{SEEDS, host_and_port, positive, seconds, seed};
 pub use wait::WaitArguments;

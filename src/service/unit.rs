@@ -23,6 +23,17 @@ pub fn positive(text: &str) -> Result<NonZeroI32, String> {
         .ok_or_else(|| "not a count from 1 upwards".into())
 }
 
+/// Seeds are below it, so that every reader of JSON keeps them as they are: many know no whole numbers but those of a double.
+pub const SEEDS: u64 = 1 << 53;
+
+/// Reads a seed.
+///
+/// # Errors
+/// A message for the command line, which names the value itself.
+pub fn seed(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|seed| *seed < SEEDS).ok_or_else(|| format!("not a whole number from 0 to {}", SEEDS - 1))
+}
+
 /// Reads `host:port`.
 ///
 /// # Errors
@@ -36,6 +47,15 @@ pub fn host_and_port(text: &str) -> Result<(String, u16), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seeds_are_what_json_can_carry() {
+        assert_eq!(seed("42"), Ok(42));
+        assert_eq!(seed("9007199254740991"), Ok(SEEDS - 1));
+        for text in ["9007199254740992", "6297415309182512689", "-1", "x", ""] {
+            assert!(seed(text).is_err_and(|error| error.contains("to 9007199254740991")), "{text}");
+        }
+    }
 
     #[test]
     fn reads_fractions_and_refuses_what_is_no_duration() {
