@@ -164,6 +164,8 @@ async fn trial() -> Result<()> {
         for said in ["Every event is in the files, once.", "┤", "0 s"] {
             ensure!(ended.output.contains(said), "{name} does not show {said:?}:\n{}", ended.output);
         }
+        let since = if name == "dead-workers" { "s after the workers' start" } else { "s after the last event" };
+        ensure!(ended.output.contains(since), "{name} does not count the lag's time {since:?}:\n{}", ended.output);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
 use superhero_kafka::KafkaConfig;
 use superhero_player::{PlayersConfig, Seating};
 use superhero_server::ServerConfig;
@@ -39,7 +40,8 @@ pub struct SimulationConfig {
 }
 
 /// When the workers start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WorkersStart {
     /// Before the first game.
     #[default]

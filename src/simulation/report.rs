@@ -14,7 +14,7 @@ use superhero_verify::{Figures, Verification};
 
 use crate::history::History;
 use crate::next::Next;
-use crate::{SimulationConfig, usage};
+use crate::{SimulationConfig, WorkersStart, usage};
 
 /// Nothing else that a run tells means anything then.
 const NO_GAME: &str = "no game was played to its end";
@@ -60,6 +60,7 @@ pub struct Settings {
     pub players: usize,
     pub servers: usize,
     pub workers: usize,
+    pub workers_start: WorkersStart,
     pub games: u32,
     pub pace_s: f64,
     pub seed: u64,
@@ -206,6 +207,7 @@ impl Report {
                 players: config.players,
                 servers: config.servers,
                 workers: config.workers,
+                workers_start: config.workers_start,
                 games: config.games,
                 pace_s: config.pace.as_secs_f64(),
                 seed: config.seed,
@@ -390,10 +392,14 @@ impl fmt::Display for Report {
         row(
             "lag",
             format!(
-                "{} records at most, {} at the end, {:.1} s after the last event",
+                "{} records at most, {} at the end, {:.1} s after {}",
                 count(lag.peak),
                 lag.left.map_or_else(|| "an unknown number".to_owned(), |left| count(left).to_string()),
-                lag.caught_up_seconds
+                lag.caught_up_seconds,
+                match settings.workers_start {
+                    WorkersStart::AtOnce => "the last event",
+                    WorkersStart::AfterGames => "the workers' start",
+                }
             ),
         )?;
         let others =
