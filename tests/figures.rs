@@ -11,7 +11,8 @@ use tokio::process::Command;
 
 use crate::checker::{files_below, lines};
 use crate::process::{Ended, Process, Signal, binary, eventually};
-use crate::test;
+use crate::services::Redis;
+use crate::{real, test};
 
 const NOT_VERIFIED: i32 = 4;
 
@@ -27,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
         test("figures: rates are those of the rows' own times", rates),
         test("figures: two players play their game, whatever the seed", everybody_plays),
         test("figures: a seed plays the same games, whatever the pace, the workers and the servers", same_games),
+        real("figures: with a Redis everybody plays as well, runs of before included", everybody_plays_with_redis),
         test("figures: a second run on the same Kafka counts its own games", of_this_run),
         test("figures: a run without a game says so first and ends with 4", no_game),
         test("figures: how late rows were is not told of files that may be copies", copies),
@@ -97,6 +99,21 @@ async fn everybody_plays() -> Result<()> {
     for seed in 1..=6 {
         let report = report(&["up", "players=2", "games=1", "pace=0", &format!("seed={seed}")], out.path()).await?;
         ensure!(report["games"]["completed"] == 1 && report["games"]["in_tables"] == 1, "seed {seed}: {report}");
+    }
+    Ok(())
+}
+
+async fn everybody_plays_with_redis() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    let redis = Redis::start()?;
+    let redis = format!("redis=127.0.0.1:{}", redis.port);
+    for seed in 1..=3 {
+        let words = ["up", "players=5", "games=2", "pace=0", &redis, &format!("seed={seed}")];
+        let games = &report(&words, out.path()).await?["games"];
+        ensure!(
+            games["completed"] == games["planned"] && games["in_tables"] == games["planned"],
+            "seed {seed}: {games}"
+        );
     }
     Ok(())
 }
