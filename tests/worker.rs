@@ -4,6 +4,7 @@
 //! those of the game tables need the simulator's own topic and therefore a cluster of their own.
 
 mod batches;
+pub mod columns;
 mod faults;
 mod files;
 mod group;
@@ -59,6 +60,7 @@ pub fn tests() -> Vec<Trial> {
     let own = cases![
         start:
         faults::a_broker_that_stands_still_costs_no_record_and_doubles_none,
+        columns::each_stands_in_every_row_with_one_type,
         tables::games_that_are_over_make_the_tables_and_are_cleaned_afterwards,
         tables::a_store_that_does_not_answer_holds_the_partition_up,
         tables::a_panic_of_one_partition_is_survived_by_all,

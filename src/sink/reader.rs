@@ -131,7 +131,7 @@ pub struct Origin {
     pub partition: i32,
     /// The record's offset.
     pub offset: i64,
-    /// `<producer>-<sequence>`, if the record had them.
+    /// `<producer>-<sequence>`; empty, or none in the rows of earlier versions, if the record had none.
     #[serde(default)]
     pub id: Option<String>,
 }
@@ -206,7 +206,9 @@ mod tests {
             r#"{"topic":"t","partition":1,"offset":5,"id":"000000000000000000000000000000ff-3","value":{"offset":9}}"#,
         );
         assert_eq!((known.offset, known.producer_and_sequence()), (5, Some((255, 3))));
-        let unknown = origin(r#"{"topic":"t","partition":1,"offset":5,"key":"k","id":null}"#);
-        assert_eq!(unknown.producer_and_sequence(), None);
+        for id in [r#""""#, "null"] {
+            let unknown = origin(&format!(r#"{{"topic":"t","partition":1,"offset":5,"key":"k","id":{id}}}"#));
+            assert_eq!(unknown.producer_and_sequence(), None);
+        }
     }
 }

@@ -61,13 +61,75 @@ struct RecordFields<'a> {
     timestamp: &'a str,
     #[serde(borrow)]
     key: &'a RawValue,
+    key_format: Option<&'a str>,
+    /// Of earlier rows only.
     key_base64: Option<&'a str>,
     // An option with a reader of its own has to be there, if only as null.
     #[serde(borrow, deserialize_with = "nullable")]
     id: Option<&'a str>,
+    value_format: Option<&'a str>,
+    value_base64: Option<&'a str>,
     #[serde(borrow)]
     value: &'a RawValue,
-    value_base64: Option<&'a str>,
+}
+
+/// What a row says of its record's key, id and value.
+struct Content<'a> {
+    key: Bytes<'a>,
+    id: Option<&'a str>,
+    value: Bytes<'a>,
+}
+
+impl<'a> RecordFields<'a> {
+    /// Rows of versions without the two formats have null for what is absent, and a column for base64 only where it is needed; both
+    /// kinds may stand side by side.
+    fn content(&self) -> Result<Content<'a>, NotARow> {
+        match (self.key_format, self.value_format) {
+            (Some(key_format), Some(value_format)) => self.with_formats(key_format, value_format),
+            (None, None) => self.with_nulls(),
+            (Some(_), None) => Err(NotARow::shape("it has key_format and no value_format")),
+            (None, Some(_)) => Err(NotARow::shape("it has value_format and no key_format")),
+        }
+    }
+
+    fn with_formats(&self, key_format: &str, value_format: &str) -> Result<Content<'a>, NotARow> {
+        let (key, value) = (self.key.get(), self.value.get());
+        let Some(key_text) = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')) else {
+            return Err(NotARow::shape("the key is not text"));
+        };
+        let key = match key_format {
+            "text" => Bytes::Json(key),
+            "base64" => decodable("key", key_text)?,
+            "none" if key_text.is_empty() => Bytes::Absent,
+            "none" => return Err(NotARow::shape("it has a key, and key_format says none")),
+            other => return Err(NotARow::Shape(format!("key_format {other:?} is not text, base64 or none"))),
+        };
+        let Some(id) = self.id else { return Err(NotARow::shape("the id is not text")) };
+        let Some(value_base64) = self.value_base64 else { return Err(NotARow::shape("missing field `value_base64`")) };
+        let value = match value_format {
+            "json" if value_base64.is_empty() => Bytes::Json(value),
+            "base64" if value == "null" => decodable("value_base64", value_base64)?,
+            "none" if value == "null" && value_base64.is_empty() => Bytes::Absent,
+            "json" | "base64" | "none" => {
+                return Err(NotARow::Shape(format!(
+                    "value and value_base64 are not as value_format says, {value_format}"
+                )));
+            }
+            other => return Err(NotARow::Shape(format!("value_format {other:?} is not json, base64 or none"))),
+        };
+        if self.key_base64.is_some() {
+            return Err(NotARow::shape("it has both key_format and key_base64"));
+        }
+        Ok(Content { key, id: (!id.is_empty()).then_some(id), value })
+    }
+
+    fn with_nulls(&self) -> Result<Content<'a>, NotARow> {
+        let key = bytes("key", self.key, self.key_base64)?;
+        if matches!(key, Bytes::Json(json) if !json.starts_with('"')) {
+            return Err(NotARow::shape("the key is neither text nor null"));
+        }
+        Ok(Content { key, id: self.id, value: bytes("value", self.value, self.value_base64)? })
+    }
 }
 
 fn nullable<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a str>, D::Error> {
@@ -96,15 +158,12 @@ impl<'a> RawRow<'a> {
         let timestamp = clock.read(fields.timestamp).ok_or_else(|| {
             NotARow::Shape(format!("timestamp {:?} is not like 2026-11-22T18:15:21.101Z", fields.timestamp))
         })?;
-        let id = match fields.id {
+        let Content { key, id, value } = fields.content()?;
+        let id = match id {
             Some(text) => Some(Id::from_row(text).ok_or_else(|| NotARow::Shape(format!("{text:?} is no id")))?),
             None => None,
         };
-        let key = bytes("key", fields.key, fields.key_base64)?;
-        if matches!(key, Bytes::Json(json) if !json.starts_with('"')) {
-            return Err(NotARow::shape("the key is neither text nor null"));
-        }
-        Ok(Self { offset, timestamp, id, key, value: bytes("value", fields.value, fields.value_base64)?, line, record })
+        Ok(Self { offset, timestamp, id, key, value, line, record })
     }
 
     /// The value of its record but for white space around JSON; none for a tombstone, and for the JSON text `null`.
@@ -166,10 +225,16 @@ impl<'a> RawRow<'a> {
 fn bytes<'a>(name: &str, json: &'a RawValue, base64: Option<&'a str>) -> Result<Bytes<'a>, NotARow> {
     match (json.get(), base64) {
         ("null", None) => Ok(Bytes::Absent),
-        ("null", Some(text)) if STANDARD.decode(text).is_ok() => Ok(Bytes::Base64(text)),
-        ("null", Some(_)) => Err(NotARow::Shape(format!("{name}_base64 is no base64"))),
+        ("null", Some(text)) => decodable(&format!("{name}_base64"), text),
         (json, None) => Ok(Bytes::Json(json)),
         (_, Some(_)) => Err(NotARow::Shape(format!("it has both {name} and {name}_base64"))),
+    }
+}
+
+fn decodable<'a>(name: &str, text: &'a str) -> Result<Bytes<'a>, NotARow> {
+    match STANDARD.decode(text) {
+        Ok(_) => Ok(Bytes::Base64(text)),
+        Err(_) => Err(NotARow::Shape(format!("{name} is no base64"))),
     }
 }
 
@@ -294,6 +359,13 @@ mod tests {
         PartitionId::new("t", 3).unwrap()
     }
 
+    /// Of a row as it is written now, without an id.
+    fn fields(key: &str, key_format: &str, value_format: &str, value_base64: &str, value: &str) -> String {
+        format!(
+            r#""key":{key},"key_format":"{key_format}","id":"","value_format":"{value_format}","value_base64":"{value_base64}","value":{value}"#
+        )
+    }
+
     const ID: &str = "0123456789abcdef0123456789abcdef-17";
 
     fn raw(fields: &str) -> String {
@@ -307,7 +379,16 @@ mod tests {
     #[test]
     fn a_row_has_the_key_and_the_value_of_its_record_verbatim() {
         type Record<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
-        let cases: [(&str, Record<'_>); 7] = [
+        let cases: [(&str, Record<'_>); 15] = [
+            (&fields(r#""k""#, "text", "json", "", r#"{"a": 1}"#), (Some(b"k"), Some(br#"{"a": 1}"#))),
+            (&fields(r#""\"k\"""#, "text", "json", "", r#" {"a":1}  "#), (Some(b"\"k\""), Some(br#" {"a":1}  "#))),
+            (&fields(r#""""#, "none", "none", "", "null"), (None, None)),
+            (&fields(r#""""#, "text", "base64", "", "null"), (Some(b""), Some(b""))),
+            (&fields(r#""""#, "base64", "base64", "bnVsbA==", "null"), (Some(b""), Some(b"null"))),
+            (&fields(r#""/w==""#, "base64", "base64", "bm8ganNvbg==", "null"), (Some(b"\xff"), Some(b"no json"))),
+            (&fields(r#""null""#, "text", "json", "", "\"\""), (Some(b"null"), Some(b"\"\""))),
+            (&fields(r#""none""#, "text", "json", "", "1"), (Some(b"none"), Some(b"1"))),
+            // Of earlier versions.
             (r#""key":"k","id":null,"value":{"a": 1}"#, (Some(b"k"), Some(br#"{"a": 1}"#))),
             (r#""key":"\"k\"","id":null,"value": {"a":1}  "#, (Some(b"\"k\""), Some(br#" {"a":1}  "#))),
             (r#""key":null,"id":null,"value":null"#, (None, None)),
@@ -330,17 +411,21 @@ mod tests {
 
     #[test]
     fn a_row_of_our_own_tells_who_produced_it() {
-        let line = raw(&format!(r#""key":"k","id":"{ID}","value":{{}}"#));
-        let row = read(&line).unwrap();
-        assert_eq!((row.offset, row.id), (42, Id::from_row(ID)));
-        assert_eq!(row.timestamp.millis, 1_795_371_321_101);
-        assert_eq!(row.value().as_deref(), Some(&b"{}"[..]));
+        let now = fields(r#""k""#, "text", "json", "", "{}").replace(r#""id":"""#, &format!(r#""id":"{ID}""#));
+        for line in [raw(&now), raw(&format!(r#""key":"k","id":"{ID}","value":{{}}"#))] {
+            let row = read(&line).unwrap();
+            assert_eq!((row.offset, row.id), (42, Id::from_row(ID)));
+            assert_eq!(row.timestamp.millis, 1_795_371_321_101);
+            assert_eq!(row.value().as_deref(), Some(&b"{}"[..]));
+        }
     }
 
     #[test]
     fn what_is_no_row_is_refused() {
+        let now = fields(r#""k""#, "text", "json", "", "{}");
         let good = r#""key":"k","id":null,"value":{}"#;
-        assert!(read(&raw(good)).is_ok());
+        assert!(read(&raw(&now)).is_ok() && read(&raw(good)).is_ok());
+        let without = |column: &str| raw(&now.replace(column, ""));
         let cases = [
             (String::new(), "no JSON object"),
             ("[\"t\",3,42]".to_owned(), "no JSON object"),
@@ -358,6 +443,25 @@ mod tests {
             (raw(r#""key":"k","id":null,"value":{},"value_base64":"""#), "both value and value_base64"),
             (raw(r#""key":"k","id":null,"value":null,"value_base64":"?""#), "no base64"),
             (format!("{} {{}}", raw(good)), "trailing"),
+            (without(r#""key":"k","#), "missing field `key`"),
+            (without(r#""key_format":"text","#), "no key_format"),
+            (without(r#""id":"","#), "missing field `id`"),
+            (without(r#""value_format":"json","#), "no value_format"),
+            (without(r#""value_base64":"","#), "missing field `value_base64`"),
+            (without(r#","value":{}"#), "missing field `value`"),
+            (raw(&now.replace("\"k\"", "null")), "the key is not text"),
+            (raw(&now.replace("\"id\":\"\"", "\"id\":null")), "the id is not text"),
+            (raw(&now.replace("\"id\":\"\"", "\"id\":\"7\"")), "is no id"),
+            (raw(&format!("{now},\"key_base64\":\"\"")), "both key_format and key_base64"),
+            (raw(&fields(r#""k""#, "none", "json", "", "{}")), "key_format says none"),
+            (raw(&fields(r#""?""#, "base64", "json", "", "{}")), "key is no base64"),
+            (raw(&fields(r#""k""#, "utf-8", "json", "", "{}")), "not text, base64 or none"),
+            (raw(&fields(r#""k""#, "text", "json", "e30=", "{}")), "as value_format says, json"),
+            (raw(&fields(r#""k""#, "text", "base64", "e30=", "{}")), "as value_format says, base64"),
+            (raw(&fields(r#""k""#, "text", "none", "", "{}")), "as value_format says, none"),
+            (raw(&fields(r#""k""#, "text", "none", "e30=", "null")), "as value_format says, none"),
+            (raw(&fields(r#""k""#, "text", "base64", "?", "null")), "value_base64 is no base64"),
+            (raw(&fields(r#""k""#, "text", "avro", "", "{}")), "not json, base64 or none"),
         ];
         for (line, reason) in cases {
             match read(&line) {

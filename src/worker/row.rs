@@ -136,31 +136,38 @@ impl RowWriter {
         append(out, &self.prefix);
         push_integer(out, row.offset);
         self.timestamp(out, row.timestamp);
-        out.extend_from_slice(b",\"key\":");
-        match row.key.map(std::str::from_utf8) {
-            None => out.extend_from_slice(b"null"),
-            Some(Ok(text)) => push_text(out, text),
-            Some(Err(_)) => {
-                out.extend_from_slice(b"null,\"key_base64\":");
-                push_base64(out, row.key.unwrap_or_default());
+        // Each column stands in every row, with one type: readers take the columns of many files from the first ones. Text is empty
+        // where there is nothing to say, and the formats tell what was empty from what was not there.
+        out.extend_from_slice(b",\"key\":\"");
+        match row.key.map(|key| (key, std::str::from_utf8(key))) {
+            None => out.extend_from_slice(b"\",\"key_format\":\"none\""),
+            Some((_, Ok(text))) => {
+                escape(out, text);
+                out.extend_from_slice(b"\",\"key_format\":\"text\"");
+            }
+            Some((bytes, Err(_))) => {
+                push_base64(out, bytes);
+                out.extend_from_slice(b"\",\"key_format\":\"base64\"");
             }
         }
-        match row.id {
-            None => out.extend_from_slice(b",\"id\":null,\"value\":"),
-            Some(id) => {
-                out.extend_from_slice(b",\"id\":\"");
-                append(out, id.producer_text);
-                out.push(b'-');
-                append(out, id.sequence_text);
-                out.extend_from_slice(b"\",\"value\":");
-            }
+        out.extend_from_slice(b",\"id\":\"");
+        if let Some(id) = row.id {
+            append(out, id.producer_text);
+            out.push(b'-');
+            append(out, id.sequence_text);
         }
         match row.value {
-            Value::Json(text) => append(out, text),
-            Value::Absent => out.extend_from_slice(b"null"),
+            Value::Json(text) => {
+                out.extend_from_slice(b"\",\"value_format\":\"json\",\"value_base64\":\"\",\"value\":");
+                append(out, text);
+            }
+            Value::Absent => {
+                out.extend_from_slice(b"\",\"value_format\":\"none\",\"value_base64\":\"\",\"value\":null");
+            }
             Value::Bytes(bytes) => {
-                out.extend_from_slice(b"null,\"value_base64\":");
+                out.extend_from_slice(b"\",\"value_format\":\"base64\",\"value_base64\":\"");
                 push_base64(out, bytes);
+                out.extend_from_slice(b"\",\"value\":null");
             }
         }
         out.push(b'}');
@@ -218,10 +225,9 @@ fn push_text(row: &mut Vec<u8>, text: &str) {
     row.push(b'"');
 }
 
+/// Appends what stands between the quotes of a JSON string.
 fn push_base64(row: &mut Vec<u8>, bytes: &[u8]) {
-    row.push(b'"');
     row.extend_from_slice(STANDARD.encode(bytes).as_bytes());
-    row.push(b'"');
 }
 
 #[cfg(test)]
@@ -258,7 +264,8 @@ mod tests {
             ),
             concat!(
                 r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","key":"a-game","#,
-                r#""id":"0123456789abcdef0123456789abcdef-17","value":{ "level" :"INFO"}}"#
+                r#""key_format":"text","id":"0123456789abcdef0123456789abcdef-17","#,
+                r#""value_format":"json","value_base64":"","value":{ "level" :"INFO"}}"#
             ),
         );
     }
@@ -269,7 +276,7 @@ mod tests {
             row(Some(b"\xff"), None, Value::Bytes(b"no json")),
             concat!(
                 r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
-                r#""key":null,"key_base64":"/w==","id":null,"value":null,"value_base64":"bm8ganNvbg=="}"#
+                r#""key":"/w==","key_format":"base64","id":"","value_format":"base64","value_base64":"bm8ganNvbg==","value":null}"#
             ),
         );
     }
@@ -280,7 +287,18 @@ mod tests {
             row(None, None, Value::Absent),
             concat!(
                 r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
-                r#""key":null,"id":null,"value":null}"#
+                r#""key":"","key_format":"none","id":"","value_format":"none","value_base64":"","value":null}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn what_is_empty_is_not_what_is_absent() {
+        check(
+            row(Some(b""), None, Value::Bytes(b"")),
+            concat!(
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
+                r#""key":"","key_format":"text","id":"","value_format":"base64","value_base64":"","value":null}"#
             ),
         );
     }
@@ -293,7 +311,7 @@ mod tests {
             String::from_utf8(out).unwrap(),
             concat!(
                 r#"{"reason":"no \"level\"","topic":"t","partition":0,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
-                r#""key":null,"id":null,"value":{}}"#
+                r#""key":"","key_format":"none","id":"","value_format":"json","value_base64":"","value":{}}"#
             )
         );
     }
@@ -353,7 +371,8 @@ mod tests {
                 prop_assert_eq!(&found["topic"], &json!(topic));
                 prop_assert_eq!(&found["partition"], &json!(partition));
                 prop_assert_eq!(&found["offset"], &json!(offset));
-                prop_assert_eq!(&found["key"], &json!(key));
+                prop_assert_eq!(&found["key"], &json!(key.clone().unwrap_or_default()));
+                prop_assert_eq!(&found["key_format"], if key.is_some() { "text" } else { "none" });
                 prop_assert_eq!(&found["value"]["text"], &json!(text));
             }
         }

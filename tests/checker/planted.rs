@@ -77,7 +77,7 @@ impl Planted {
 }
 
 fn record(offset: i64, number: u64) -> Record {
-    Record { offset, value: value(number), id: Some((PRODUCER.to_owned(), number)) }
+    Record { offset, key: Some(b"g".to_vec()), value: value(number), id: Some((PRODUCER.to_owned(), number)) }
 }
 
 fn value(number: u64) -> Vec<u8> {
@@ -87,7 +87,11 @@ fn value(number: u64) -> Vec<u8> {
 fn row(offset: i64, number: u64) -> String {
     let value = String::from_utf8(value(number)).unwrap_or_default();
     format!(
-        r#"{{"topic":"lib.server.game","partition":2,"offset":{offset},"id":"{PRODUCER}-{number}","value":{value}}}"#
+        concat!(
+            r#"{{"topic":"lib.server.game","partition":2,"offset":{},"key":"g","key_format":"text","id":"{}-{}","#,
+            r#""value_format":"json","value_base64":"","value":{}}}"#
+        ),
+        offset, PRODUCER, number, value
     )
 }
 
@@ -98,8 +102,11 @@ fn nothing() -> Result<()> {
     planted.records.push(record(6, 4));
     planted.must_find([])?;
     // Records of others have no numbers, and rows all the same.
-    planted.records.push(Record { offset: 7, value: b"{}".to_vec(), id: None });
-    let foreign = r#"{"topic":"lib.server.game","partition":2,"offset":7,"id":null,"value":{}}"#;
+    planted.records.push(Record { offset: 7, key: None, value: b"{}".to_vec(), id: None });
+    let foreign = concat!(
+        r#"{"topic":"lib.server.game","partition":2,"offset":7,"key":"","key_format":"none","id":"","#,
+        r#""value_format":"json","value_base64":"","value":{}}"#
+    );
     planted.files.insert(7, vec![foreign.to_owned()]);
     planted.must_find([])
 }
@@ -150,7 +157,7 @@ fn non_monotonic_offset() -> Result<()> {
     let mut planted = Planted::new()?;
     // Records of others, so that nothing but their offsets tells their order.
     planted.records.iter_mut().for_each(|record| record.id = None);
-    let without_id = |line: &String| line.replace(&format!("\"{PRODUCER}-"), "null,\"x\":\"");
+    let without_id = |line: &String| line.replace(&format!("\"{PRODUCER}-"), "\"\",\"x\":\"");
     planted.files.values_mut().for_each(|lines| *lines = lines.iter().map(without_id).collect());
     planted.files.entry(3).or_default().swap(1, 2);
     let (place, file) = (planted.place.clone(), planted.path(3));
@@ -175,8 +182,15 @@ fn foreign_row() -> Result<()> {
     let mut planted = Planted::new()?;
     planted.files.entry(3).or_default()[2] = row(5, 5).replace("event 5", "event X");
     planted.files.insert(9, vec![row(9, 9)]);
+    planted.records[1].key = None;
     let (place, file) = (planted.place.clone(), planted.path(3));
     planted.must_find([
+        Anomaly::ForeignRow {
+            place: place.clone(),
+            offset: 1,
+            file: planted.path(0),
+            reason: r#"its key is "g" as "text", and the record's is "" as none"#.to_owned(),
+        },
         Anomaly::ForeignRow { place: place.clone(), offset: 5, file, reason: "the value is not verbatim".to_owned() },
         Anomaly::ForeignRow {
             place,

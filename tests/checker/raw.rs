@@ -136,12 +136,19 @@ impl Rows<'_> {
         if row["topic"] != place.topic.as_str() || row["partition"] != place.partition {
             self.foreign(offset, file, format!("a row of {}/{}", row["topic"], row["partition"]));
         }
-        let id = record.id.as_ref().map(|(producer, number)| format!("{producer}-{number}"));
-        if row["id"].as_str() != id.as_deref() {
+        let id = record.id.as_ref().map_or(String::new(), |(producer, number)| format!("{producer}-{number}"));
+        if row["id"] != id.as_str() {
             self.foreign(offset, file, format!("its id is {}, and the record's is {id:?}", row["id"]));
         }
+        // The simulator's keys are all text.
+        let key_format = if record.key.is_some() { "text" } else { "none" };
+        let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+        if row["key"] != *key || row["key_format"] != key_format {
+            let found = format!("its key is {} as {}", row["key"], row["key_format"]);
+            self.foreign(offset, file, format!("{found}, and the record's is {key:?} as {key_format}"));
+        }
         let value = String::from_utf8_lossy(&record.value);
-        if !line.ends_with(&format!("\"value\":{value}}}")) {
+        if !line.ends_with(&format!("\"value_format\":\"json\",\"value_base64\":\"\",\"value\":{value}}}")) {
             self.foreign(offset, file, "the value is not verbatim".to_owned());
         }
         if let Some((producer, number)) = &record.id {

@@ -10,6 +10,7 @@ use super::anomaly::Place;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     pub offset: i64,
+    pub key: Option<Vec<u8>>,
     pub value: Vec<u8>,
     /// Producer and number, where the headers tell them.
     pub id: Option<(String, u64)>,
@@ -47,7 +48,8 @@ async fn read_partition(reader: &rskafka::client::partition::PartitionClient) ->
             let header = |name: &str| std::str::from_utf8(read.record.headers.get(name)?).ok();
             let id = header("superhero-producer").zip(header("superhero-sequence"));
             let id = id.and_then(|(producer, number)| Some((producer.to_owned(), number.parse().ok()?)));
-            records.push(Record { offset: read.offset, id, value: read.record.value.unwrap_or_default() });
+            let (key, value) = (read.record.key, read.record.value.unwrap_or_default());
+            records.push(Record { offset: read.offset, key, value, id });
         }
     }
     Ok(records)

@@ -22,7 +22,7 @@ const LIMITS: Limits = Limits { rounds: 50 };
 const EXPIRY: Duration = Duration::from_secs(2);
 
 /// A game of two, played to its end; its players, the host first.
-async fn played(store: &Memory) -> Result<(GameToken, [UserToken; 2])> {
+pub async fn played(store: &Memory) -> Result<(GameToken, [UserToken; 2])> {
     let (game, players) = begun(store).await?;
     let mut on_turn = store.snapshot(game).await?.context("it was begun")?.order.first().copied();
     while let Some(user) = on_turn {
@@ -43,7 +43,7 @@ async fn begun(store: &Memory) -> Result<(GameToken, [UserToken; 2])> {
     Ok((game.context("two have found it")?, players))
 }
 
-fn cleaning(game_token: GameToken, user_token: UserToken) -> String {
+pub fn cleaning(game_token: GameToken, user_token: UserToken) -> String {
     Cleaning { game_token, user_token }.to_json()
 }
 

@@ -36,12 +36,16 @@ fn records(offsets: Range<i64>) -> Vec<Record> {
 
 /// Publishes rows of records, as one segment; those of `None` are left out.
 fn publish(dir: &Path, first: i64, records: &[Option<Record>]) {
+    publish_as(row, dir, first, records);
+}
+
+fn publish_as(form: fn(&Record) -> String, dir: &Path, first: i64, records: &[Option<Record>]) {
     let folder = Folder::open(dir, "cluster").unwrap();
     let mut sink = PartitionSink::new(&folder, partition(), Settings::default());
     let membership = Membership { generation: 1, owner: true, committed: Some(first), metadata: "" };
     assert!(matches!(sink.joined(membership).unwrap(), Step::Write));
     for (offset, record) in (first..).zip(records) {
-        let row = record.as_ref().map(row);
+        let row = record.as_ref().map(form);
         let rows: Vec<_> = row.iter().map(|row| (Table::Raw, row.as_bytes())).collect();
         let _ = sink.append(offset, DAY, &rows, Instant::now()).unwrap();
     }
@@ -50,14 +54,33 @@ fn publish(dir: &Path, first: i64, records: &[Option<Record>]) {
 }
 
 fn row(record: &Record) -> String {
-    let text = |bytes: &Option<Bytes>| bytes.as_deref().map(|bytes| std::str::from_utf8(bytes).unwrap().to_owned());
-    let timestamp = DateTime::from_timestamp_millis(record.timestamp_millis).unwrap().format("%Y-%m-%dT%H:%M:%S%.3fZ");
-    let (offset, key, value) = (record.offset, text(&record.key), text(&record.value).unwrap_or("null".to_owned()));
-    let key = serde_json::to_string(&key).unwrap();
-    let id = serde_json::to_string(&record.id.map(|id| id.to_string())).unwrap();
-    format!(
-        r#"{{"topic":"t","partition":3,"offset":{offset},"timestamp":"{timestamp}","key":{key},"id":{id},"value":{value}}}"#
+    let (key, format) = record.key.as_deref().map_or(("", "none"), |key| (std::str::from_utf8(key).unwrap(), "text"));
+    let key = serde_json::to_string(key).unwrap();
+    let id = record.id.map(|id| id.to_string()).unwrap_or_default();
+    let (value, value_format) = match record.value.as_deref() {
+        Some(value) => (std::str::from_utf8(value).unwrap(), "json"),
+        None => ("null", "none"),
+    };
+    row_with(
+        record,
+        &format!(
+            r#""key":{key},"key_format":"{format}","id":"{id}","value_format":"{value_format}","value_base64":"","value":{value}"#
+        ),
     )
+}
+
+/// As versions without the formats wrote it.
+fn earlier_row(record: &Record) -> String {
+    let text = |bytes: &Option<Bytes>| bytes.as_deref().map(|bytes| std::str::from_utf8(bytes).unwrap().to_owned());
+    let key = serde_json::to_string(&text(&record.key)).unwrap();
+    let id = serde_json::to_string(&record.id.map(|id| id.to_string())).unwrap();
+    let value = text(&record.value).unwrap_or("null".to_owned());
+    row_with(record, &format!(r#""key":{key},"id":{id},"value":{value}"#))
+}
+
+fn row_with(record: &Record, content: &str) -> String {
+    let timestamp = DateTime::from_timestamp_millis(record.timestamp_millis).unwrap().format("%Y-%m-%dT%H:%M:%S%.3fZ");
+    format!(r#"{{"topic":"t","partition":3,"offset":{},"timestamp":"{timestamp}",{content}}}"#, record.offset)
 }
 
 fn compare(dir: &Path, earliest: i64, end: i64, steps: Vec<Fetched>) -> Verification {
@@ -96,10 +119,37 @@ fn rows_that_say_what_their_records_say_are_right() {
 }
 
 #[test]
+fn rows_of_earlier_versions_are_right_beside_those_of_this_one() {
+    let dir = dir();
+    let mut log = records(0..8);
+    for offset in [1, 2, 5, 6] {
+        (log[offset].key, log[offset].id) = (None, None);
+    }
+    for offset in [2, 6] {
+        log[offset].value = None;
+    }
+    for record in &mut log[3..] {
+        record.id = record.id.map(|id| Id { sequence: [0, 0, 0, 1, 2, 0, 0, 3][record.offset as usize], ..id });
+    }
+    let mixed = |record: &Record| if record.offset == 3 { row(record) } else { earlier_row(record) };
+    publish_as(mixed, dir.path(), 0, &some(log[..4].to_vec()));
+    publish(dir.path(), 4, &some(log[4..].to_vec()));
+    let found = compare_with(dir.path(), log);
+    // A tombstone is no event, and these have no dead letter.
+    let faults = found.faults.first();
+    assert!(
+        matches!(faults, [Fault::NoDeadLetter { offset: 2, .. }, Fault::NoDeadLetter { offset: 6, .. }]),
+        "{found}"
+    );
+    assert_eq!(found.partitions[0].compared, 8);
+}
+
+#[test]
 fn every_field_that_differs_is_named() {
     type Change = fn(&mut Record);
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 9] = [
         ("key", |record| record.key = None),
+        ("key", |record| record.key = Some("".into())),
         ("key", |record| record.key = Some("other".into())),
         ("id", |record| record.id = None),
         ("id", |record| record.id = Some(Id { producer: 8, sequence: 4 })),
@@ -108,9 +158,10 @@ fn every_field_that_differs_is_named() {
         ("value", |record| record.value = Some(format!("{VALUE} ").into())),
         ("value", |record| record.value = Some("{}".into())),
     ];
-    for (name, change) in changes {
+    let forms: [fn(&Record) -> String; 2] = [row, earlier_row];
+    for ((name, change), form) in changes.into_iter().flat_map(|change| forms.map(|form| (change, form))) {
         let dir = dir();
-        publish(dir.path(), 0, &some(records(0..10)));
+        publish_as(form, dir.path(), 0, &some(records(0..10)));
         let mut log = records(0..10);
         change(&mut log[4]);
         let found = compare_with(dir.path(), log);

@@ -120,16 +120,73 @@ fn fields(line: &[u8]) -> BTreeMap<String, Box<RawValue>> {
     serde_json::from_slice(line).unwrap()
 }
 
-/// The bytes that a row gives back for `name`.
-fn given_back(row: &BTreeMap<String, Box<RawValue>>, name: &str) -> Option<Vec<u8>> {
-    let json = row[name].get();
-    match row.get(&format!("{name}_base64")) {
-        Some(text) => {
-            assert_eq!(json, "null");
-            Some(STANDARD.decode(serde_json::from_str::<&str>(text.get()).unwrap()).unwrap())
+/// The columns, each with the type that it has in every row; that of `value` is its producer's own.
+const COLUMNS: [(&str, Option<Type>); 10] = [
+    ("topic", Some(Type::Text)),
+    ("partition", Some(Type::Integer)),
+    ("offset", Some(Type::Integer)),
+    ("timestamp", Some(Type::Text)),
+    ("key", Some(Type::Text)),
+    ("key_format", Some(Type::Text)),
+    ("id", Some(Type::Text)),
+    ("value_format", Some(Type::Text)),
+    ("value_base64", Some(Type::Text)),
+    ("value", None),
+];
+
+#[derive(Clone, Copy)]
+enum Type {
+    Text,
+    Integer,
+}
+
+fn check_columns(row: &BTreeMap<String, Box<RawValue>>) {
+    for (name, expected) in COLUMNS {
+        let json = row[name].get();
+        match expected {
+            Some(Type::Text) => assert!(json.starts_with('"'), "{name} is {json}"),
+            Some(Type::Integer) => assert!(json.parse::<i64>().is_ok(), "{name} is {json}"),
+            None => {}
         }
-        None if json == "null" => None,
-        None => Some(json.as_bytes().to_vec()),
+    }
+    assert_eq!(row.len(), COLUMNS.len(), "{row:?}");
+}
+
+fn text(row: &BTreeMap<String, Box<RawValue>>, name: &str) -> String {
+    serde_json::from_str(row[name].get()).unwrap()
+}
+
+/// The key that a row gives back.
+fn given_back_key(row: &BTreeMap<String, Box<RawValue>>) -> Option<Vec<u8>> {
+    let key = text(row, "key");
+    match text(row, "key_format").as_str() {
+        "none" => {
+            assert_eq!(key, "");
+            None
+        }
+        "text" => Some(key.into_bytes()),
+        "base64" => Some(STANDARD.decode(key).unwrap()),
+        other => panic!("a key as {other}"),
+    }
+}
+
+/// The value that a row gives back.
+fn given_back_value(row: &BTreeMap<String, Box<RawValue>>) -> Option<Vec<u8>> {
+    let (json, base64) = (row["value"].get(), text(row, "value_base64"));
+    match text(row, "value_format").as_str() {
+        "json" => {
+            assert_eq!(base64, "");
+            Some(json.as_bytes().to_vec())
+        }
+        "none" => {
+            assert_eq!((json, base64.as_str()), ("null", ""));
+            None
+        }
+        "base64" => {
+            assert_eq!(json, "null");
+            Some(STANDARD.decode(base64).unwrap())
+        }
+        other => panic!("a value as {other}"),
     }
 }
 
@@ -158,8 +215,9 @@ proptest! {
         rows.raw(&mut raw, &row);
 
         let found = fields(&raw);
+        check_columns(&found);
         prop_assert_eq!(found["offset"].get(), offset.to_string());
-        let given = given_back(&found, "value");
+        let given = given_back_value(&found);
         prop_assert_eq!(given.as_deref().map(trimmed), value.as_deref().map(trimmed));
         match shown {
             Value::Json(json) => {
@@ -168,13 +226,12 @@ proptest! {
             }
             Value::Bytes(_) | Value::Absent => prop_assert_eq!(&given, &value),
         }
-        let text = |json: Vec<u8>| serde_json::from_slice::<String>(&json).map_or(json, String::into_bytes);
-        prop_assert_eq!(given_back(&found, "key").map(text), key.clone());
-        let expected = id.map(|id| format!("\"{:032x}-{}\"", id.producer, id.sequence));
-        prop_assert_eq!(found["id"].get(), expected.as_deref().unwrap_or("null"));
+        prop_assert_eq!(given_back_key(&found), key.clone());
+        let expected = id.map(|id| format!("{:032x}-{}", id.producer, id.sequence));
+        prop_assert_eq!(text(&found, "id"), expected.unwrap_or_default());
 
-        let text = value.as_deref().filter(|value| std::str::from_utf8(value).is_ok());
-        let envelope = text.and_then(|text| Envelope::parse(text).ok());
+        let utf8 = value.as_deref().filter(|value| std::str::from_utf8(value).is_ok());
+        let envelope = utf8.and_then(|text| Envelope::parse(text).ok());
         let cleaning = envelope.as_ref().map(|envelope| if tables { envelope.cleaning() } else { Ok(None) });
         match (cleaning, &request) {
             (Some(Ok(Some(expected))), Request::Game(cleaning)) => prop_assert_eq!(*cleaning, expected),

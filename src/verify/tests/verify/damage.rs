@@ -170,7 +170,7 @@ fn a_line_that_is_no_row_is_told_by_its_number() {
     for (from, to, expected) in [
         ("\"offset\":2", "\"offset\":-2", "negative"),
         ("{\"topic\"", "[\"topic\"", "no JSON object"),
-        ("\"key\":null,", "", "missing field `key`"),
+        ("\"key\":\"\",", "", "missing field `key`"),
         ("18:15:21.101Z", "18:15:21Z", "is not like"),
     ] {
         let (dir, paths) = ten();

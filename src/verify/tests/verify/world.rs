@@ -129,19 +129,23 @@ impl Worker {
         reason: Option<&str>,
         rows: &[(Table, Vec<u8>)],
     ) {
-        let id = producer.map_or("null".to_owned(), |producer| {
+        let id = producer.map_or(String::new(), |producer| {
             let number = self.numbers.entry(producer).or_default();
             *number += 1;
-            format!("\"{producer:032x}-{}\"", *number - 1)
+            format!("{producer:032x}-{}", *number - 1)
         });
-        let key = key.map_or("null".to_owned(), |key| format!("\"{key}\""));
-        let value = match serde_json::from_str::<serde_json::Value>(value) {
-            Ok(_) => value.to_owned(),
-            Err(_) => format!(r#"null,"value_base64":"{}""#, STANDARD.encode(value)),
+        let (key, key_format) = key.map_or((String::new(), "none"), |key| (key.to_string(), "text"));
+        let (value_format, value_base64, value) = match serde_json::from_str::<serde_json::Value>(value) {
+            Ok(json) if !json.is_null() => ("json", String::new(), value),
+            _ => ("base64", STANDARD.encode(value), "null"),
         };
         let (topic, partition, offset, date) = (&self.topic, self.partition, self.offset, self.date);
         let fields = format!(
-            r#""topic":"{topic}","partition":{partition},"offset":{offset},"timestamp":"{date}T18:15:21.101Z","key":{key},"id":{id},"value":{value}}}"#
+            concat!(
+                r#""topic":"{}","partition":{},"offset":{},"timestamp":"{}T18:15:21.101Z","key":"{}","key_format":"{}","#,
+                r#""id":"{}","value_format":"{}","value_base64":"{}","value":{}}}"#
+            ),
+            topic, partition, offset, date, key, key_format, id, value_format, value_base64, value
         );
         let mut made = vec![(Table::Raw, format!("{{{fields}").into_bytes())];
         if let Some(reason) = reason {
