@@ -1,5 +1,5 @@
 //! Other people's Kafka clients against the embedded broker: kcat, Kafka's own tools, aiokafka and confluent-kafka; and
-//! DuckDB and pandas on the files of a run.
+//! DuckDB, pandas and polars on the files of a run.
 
 mod console;
 mod group;
@@ -28,7 +28,8 @@ pub fn tests() -> Vec<Trial> {
         real("embedded broker: Kafka's own console clients and group tool", console::producer_consumer_and_group),
         real("embedded broker: aiokafka produces and shares a group with our worker", group::aiokafka),
         real("embedded broker: confluent-kafka produces and shares a group with our worker", group::confluent),
-        real("the files of a run open in DuckDB and pandas, as the run says", readers::duckdb_and_pandas),
+        real("the files of a run open in DuckDB, pandas and polars, as the run and the README say", readers::runs),
+        real("files of any records open in DuckDB, pandas and polars, each column with one type", readers::odd_files),
     ]
 }
 

@@ -51,7 +51,7 @@ async fn sums_up() -> Result<()> {
     let out = tempfile::tempdir()?;
     let ended = run(command(&["up"], out.path())).await?;
     ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.output);
-    for said in ["Every event is in the files, once.", "latency", "hero", "DuckDB", "pandas", "Spark", "jq"] {
+    for said in ["Every event is in the files, once.", "latency", "hero", "DuckDB", "pandas", "polars", "Spark", "jq"] {
         ensure!(ended.output.contains(said), "the summary lacks {said:?}:\n{}", ended.output);
     }
     ensure!(

@@ -12,6 +12,8 @@ pub struct Next {
     pub duckdb: String,
     /// Python, with pandas and glob imported.
     pub pandas: String,
+    /// Python, with polars imported.
+    pub polars: String,
     /// Python, with a Spark session.
     pub spark: String,
     /// For a shell.
@@ -28,6 +30,7 @@ impl Next {
                 "SELECT rank, avg(rounds), sum(damage_delivered) FROM '{files}' GROUP BY rank ORDER BY rank"
             ),
             pandas: format!("pandas.concat(pandas.read_json(file, lines=True) for file in glob.glob('{files}'))"),
+            polars: format!("polars.scan_ndjson('{files}').filter(polars.col('rank') == 1).collect()"),
             spark: format!("spark.read.json('{podium}').where('rank = 1').show()"),
             jq: format!("zcat {files} | jq -c 'select(.rank == 1)'"),
         }
@@ -38,6 +41,7 @@ impl fmt::Display for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<14}duckdb -c \"{}\"", "DuckDB", self.duckdb)?;
         writeln!(f, "{:<14}{}", "pandas", self.pandas)?;
+        writeln!(f, "{:<14}{}", "polars", self.polars)?;
         writeln!(f, "{:<14}{}", "Spark", self.spark)?;
         write!(f, "{:<14}{}", "jq", self.jq)
     }
