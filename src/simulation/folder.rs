@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use superhero_sink::layout::{ROOT, WORK_AREA};
 
 /// More runs than begin within a second.
 const MAX_RUNS_A_SECOND: u32 = 100;
@@ -24,6 +25,13 @@ pub(crate) fn make(out: &Path, now: DateTime<Utc>) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{MAX_RUNS_A_SECOND} runs began in this second")))
+}
+
+/// Whether workers have committed rows in the folder that they have not published yet.
+pub(crate) fn has_sealed(folder: &Path) -> bool {
+    let sealed = folder.join(ROOT).join(WORK_AREA).join("sealed");
+    // Where it cannot be read nothing is waited for: whoever reads the files back says why.
+    fs::read_dir(sealed).is_ok_and(|mut segments| segments.next().is_some())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::future::pending;
+use std::path::Path;
 use std::time::Duration;
 
 use superhero_event::topic;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::SimulationError;
 use crate::broker::{Broker, LOOPBACK};
+use crate::folder::has_sealed;
 use crate::games::Games;
 use crate::history::History;
 use crate::progress::{Progress, Stage, Watcher};
@@ -35,6 +37,9 @@ const UNREACHABLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the first look at the cluster, which has shown that it serves.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Rows are published right after their commit; workers that have not done so by then have failed, and the files say so.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between two looks at what is not done yet.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -266,6 +271,17 @@ impl Pipeline {
             self.findings.extend(broker.close().await);
         }
         self.take_findings()
+    }
+
+    /// Waits until workers that go on have published what they have committed.
+    pub(crate) async fn publish(&self, folder: &Path) {
+        let published = async {
+            while has_sealed(folder) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        // What is still sealed then is found when the files are read back.
+        let _ = timeout(PUBLISH_TIMEOUT, published).await;
     }
 
     async fn meter(&self) -> Result<LagMeter, SimulationError> {

@@ -208,8 +208,9 @@ impl Simulation {
         let flushed = Instant::now();
         let lag = pipeline.catch_up().await;
         let caught_up = flushed.elapsed();
-        if !config.keep {
-            pipeline.stop_workers().await;
+        match config.keep {
+            true => pipeline.publish(&folder).await,
+            false => pipeline.stop_workers().await,
         }
         let history = pipeline.watched().await;
         let written_after = begun.elapsed();
