@@ -40,7 +40,7 @@ pub enum ClientError {
         limit_ms: u128,
     },
     /// rskafka gave up.
-    #[error("Kafka: \"{what}\" failed: {source}")]
+    #[error("Kafka: \"{what}\" failed: {}", in_words(source))]
     Rskafka {
         /// The call.
         what: String,
@@ -66,6 +66,17 @@ pub enum ClientError {
     /// No broker leads the partition just now.
     #[error("Kafka partition {0} has no leader")]
     NoLeader(TopicPartition),
+}
+
+/// What rskafka says, but for the request and the answer of a refusal, which it shows as a programmer sees them.
+fn in_words(error: &rskafka::client::error::Error) -> String {
+    match error {
+        rskafka::client::error::Error::ServerError { protocol_error, error_message: Some(message), .. } => {
+            format!("{protocol_error}: {message}")
+        }
+        rskafka::client::error::Error::ServerError { protocol_error, .. } => protocol_error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// Awaits an rskafka call for at most `limit`; `what` names it in the error.

@@ -239,7 +239,9 @@ impl Progress {
             if committed.first().is_some_and(|c| c.offset == Some(ours.offset) && c.metadata == ours.metadata) {
                 break;
             }
-            self.reason = format!("the offset read back is {:?}, not ours, {}", committed.first(), ours.offset);
+            let read = committed.first().and_then(|committed| committed.offset);
+            let read = read.map_or_else(|| "none".to_owned(), |offset| offset.to_string());
+            self.reason = format!("the offset read back is {read}, not ours, {}", ours.offset);
             tokio::time::sleep(ANOTHER_CANARY_PAUSE).await;
         }
         info!(cluster = metadata.cluster_id, brokers = metadata.brokers.len(), "Kafka is ready");

@@ -139,7 +139,8 @@ pub async fn run<S: GameStore>(
         panics: server.crew.panics(),
         cut_off,
     };
-    tracing::info!(%address, ?summary, "stopped");
+    let Summary { sessions, refused, panics, cut_off } = summary;
+    tracing::info!(%address, sessions, refused, panics, cut_off, "stopped");
     Ok(summary)
 }
 

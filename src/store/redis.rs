@@ -52,6 +52,7 @@ use fred::interfaces::{ClientLike, HashesInterface};
 use fred::types::scripts::Script;
 use fred::types::{ConnectHandle, Value};
 use superhero_game::{AttackRecord, Fighter, GameToken, Hero, HeroId, Limits, Refusal, UserToken};
+use superhero_text::io_error_in_words;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -111,9 +112,11 @@ impl Redis {
             // What a wrong password or database brings does not change by waiting.
             let for_good = matches!(error.kind(), ErrorKind::Auth | ErrorKind::Config | ErrorKind::InvalidArgument);
             if for_good || Instant::now() + CONNECT_PAUSE >= give_up_at {
-                let RedisConfig { host, port, database, .. } = config;
                 return Err(StoreError::Unavailable(format!(
-                    "no connection to Redis at {host}:{port} (database {database}): {error}"
+                    "no connection to Redis at {} (database {}): {}",
+                    config.address(),
+                    config.database,
+                    in_words(&error)
                 )));
             }
             tokio::time::sleep(CONNECT_PAUSE).await;
@@ -194,7 +197,12 @@ async fn connect_client(client: &Client) -> Result<ConnectHandle, Error> {
 }
 
 fn unavailable(error: Error) -> StoreError {
-    StoreError::Unavailable(error.to_string())
+    StoreError::Unavailable(in_words(&error))
+}
+
+/// The client's error, which shows the system's as a programmer sees them.
+fn in_words(error: &Error) -> String {
+    io_error_in_words(&error.to_string())
 }
 
 /// The error of a plain command on one key.

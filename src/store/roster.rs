@@ -22,7 +22,10 @@ impl Roster {
     pub(crate) fn new(fighters: Vec<Fighter>) -> Result<Self, StoreError> {
         let fights = |points: u64| (1..=MAX_POINTS).contains(&points);
         match fighters.iter().find(|fighter| !fights(fighter.attack) || !fights(fighter.health)) {
-            Some(fighter) => Err(malformed(fighter.hero.0, format!("{fighter:?}"))),
+            Some(fighter) => {
+                let Fighter { hero, attack, health } = fighter;
+                Err(malformed(hero.0, format!("attack {attack} and health {health}")))
+            }
             None => Ok(Self { fighters }),
         }
     }

@@ -1,12 +1,14 @@
-//! JSON's text into buffers, a few bytes at a time.
+//! JSON's text into buffers, a few bytes at a time, and the system's errors in words.
 //!
 //! What every event passes through puts lines together from pieces of some ten to some hundred bytes. `Vec::extend_from_slice` calls
 //! `memcpy` for each, and musl's, made for large pieces, takes 5 to 20 ns for a small one where glibc's takes 2. The functions here copy
 //! blocks whose size is known when they are compiled, which become loads and stores.
 
 mod escape;
+mod io_error;
 
 pub use escape::escape;
+pub use io_error::io_error_in_words;
 
 /// From here on, `memcpy` is the faster, whoever's it is.
 const LARGE_BYTES: usize = 1024;

@@ -90,6 +90,14 @@ pub struct RedisPublisher {
     pub timeout: Duration,
 }
 
+impl RedisPublisher {
+    /// `host:port`, for messages; an IPv6 address in brackets.
+    pub(crate) fn address(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
 impl TransportConfig {
     /// The defaults: 64 MiB, [`WhenFull::Block`], a linger of 5 ms.
     pub fn new(publisher: Publisher, sessions: usize) -> Self {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use superhero_event::Admission;
 use superhero_kafka::{ClientError, Cluster};
+use superhero_text::io_error_in_words;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -147,10 +148,8 @@ async fn connect(kafka: &KafkaPublisher) -> Result<Cluster, StartError> {
 
 async fn open(redis: &RedisPublisher) -> Result<RedisConnection, StartError> {
     let opened = RedisConnection::open(redis).await;
-    opened.map_err(|error| StartError::Redis {
-        address: format!("{}:{}", redis.host, redis.port),
-        reason: error.to_string(),
-    })
+    opened
+        .map_err(|error| StartError::Redis { address: redis.address(), reason: io_error_in_words(&error.to_string()) })
 }
 
 /// A transport that publishes. [`close`](Self::close) it, last of all that emits events: dropping it gives up what is queued.
@@ -233,7 +232,9 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if !self.task.is_empty() {
             let queued = self.counters().queued_events;
-            tracing::error!(queued, "the transport was dropped without a flush; what is queued is lost");
+            if queued > 0 {
+                tracing::error!(queued, "the transport was dropped without a flush; what is queued is lost");
+            }
             self.monitor.queue.end();
         }
     }

@@ -15,6 +15,7 @@ use fred::types::config::{
 };
 use fred::types::{Builder, ConnectHandle};
 use futures_util::future::{BoxFuture, OptionFuture, pending};
+use superhero_text::io_error_in_words;
 use tokio::time::Instant;
 
 use crate::chunk::Chunk;
@@ -118,7 +119,7 @@ impl<'q> RedisPublishing<'q> {
             failures: 0,
             rests_until: Instant::now(),
             troubles: Troubles::new(health),
-            address: format!("{}:{}", config.host, config.port),
+            address: config.address(),
             timeout: config.timeout,
         }
     }
@@ -218,7 +219,7 @@ async fn publish(client: Client, messages: Vec<Message>, timeout: Duration) -> A
         ))],
     };
     let taken = answers.iter().take_while(|answer| answer.is_ok()).count().min(count);
-    let error = answers.into_iter().find_map(Result::err).map(|error| error.to_string());
+    let error = answers.into_iter().find_map(Result::err).map(|error| io_error_in_words(&error.to_string()));
     let error = error.or_else(|| (taken < count).then(|| format!("{taken} answers for {count} events")));
     Answer { taken, error, sent_at }
 }

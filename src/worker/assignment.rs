@@ -106,7 +106,7 @@ pub(crate) async fn run<S: GameStore>(
     let_allocator_keep_answers();
     let member = Member::join(config.group.clone(), config.kafka.clone())?;
     let root = folder.root().display();
-    info!(folder = %root, group = config.group.group_id, topics = ?config.group.topics, "the worker starts");
+    info!(folder = %root, group = config.group.group_id, topics = config.group.topics.join(","), "the worker starts");
     let shared = Shared { config, cluster: Arc::new(cluster), folder, store, totals: Totals::default() };
     let owner = Owner {
         shared: Arc::new(shared),

@@ -99,7 +99,10 @@ pub(crate) fn judge(cleaning: Cleaning, snapshot: Option<&Snapshot>) -> Verdict 
         return Verdict::DeadLetter(format!("the state of game {game} is gone from the store"));
     };
     if snapshot.status != Status::Completed {
-        return Verdict::DeadLetter(format!("game {game} is not completed but {:?} in the store", snapshot.status));
+        return Verdict::DeadLetter(format!(
+            "game {game} is not completed but {} in the store",
+            snapshot.status.as_str()
+        ));
     }
     if snapshot.host != user {
         return Verdict::NotTheHost;

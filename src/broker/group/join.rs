@@ -288,7 +288,7 @@ impl Group {
         self.generation += 1;
         self.protocol = self.vote();
         let (generation, members) = (self.generation, self.members.len());
-        info!(group = %self.id, generation, members, protocol = ?self.protocol, "the group has a new generation");
+        info!(group = %self.id, generation, members, protocol = self.protocol.as_deref(), "the group has a new generation");
         if self.members.is_empty() {
             self.state = State::Empty;
             return;

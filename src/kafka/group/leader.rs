@@ -61,7 +61,7 @@ pub(super) struct Dealt {
 
 impl Dealt {
     /// The topics that somebody wants and nobody made.
-    pub(super) fn missing(&self) -> Vec<&String> {
-        self.topics.iter().filter(|topic| !self.counts.contains_key(*topic)).collect()
+    pub(super) fn missing(&self) -> Vec<&str> {
+        self.topics.iter().filter(|topic| !self.counts.contains_key(*topic)).map(String::as_str).collect()
     }
 }

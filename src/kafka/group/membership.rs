@@ -263,7 +263,8 @@ impl Membership {
         let dealt = Dealt { topics, counts };
         let missing = dealt.missing();
         if !missing.is_empty() {
-            warn!(group = self.config.group_id, ?missing, "topics of the group do not exist; create them");
+            let missing = missing.join(",");
+            warn!(group = self.config.group_id, missing, "topics of the group do not exist; create them");
         }
         let shares = subscriptions.deal(assignor, &dealt.counts);
         Ok((dealt, shares))

@@ -55,7 +55,8 @@ impl Answer {
     pub(super) fn done(self) -> Result<Fields, StoreError> {
         match self {
             Self::Done(fields) => Ok(fields),
-            other => Err(not_ours(&format!("{other:?}"))),
+            Self::None => Err(not_ours("none")),
+            Self::Refused(refusal) => Err(not_ours(&format!("refused: {refusal}"))),
         }
     }
 }

@@ -51,6 +51,12 @@ impl RedisConfig {
         }
     }
 
+    /// `host:port`, for messages; an IPv6 address in brackets.
+    pub fn address(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     pub(super) fn builder(&self) -> Builder {
         let mut policy = ReconnectPolicy::new_exponential(0, RECONNECT_PAUSE_MIN_MS, RECONNECT_PAUSE_MAX_MS, 2);
         policy.set_jitter(RECONNECT_PAUSE_MIN_MS);

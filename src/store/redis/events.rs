@@ -150,7 +150,9 @@ impl Dealer {
         match message.value.as_str().as_deref().and_then(read_event) {
             Some(event) => outlets.iter_mut().for_each(|outlet| outlet.put(event)),
             None => {
-                tracing::warn!(channel = %message.channel, value = ?message.value, "not an event of a game; reading it anew");
+                let value = message.value.as_str();
+                let value = value.as_deref().unwrap_or("no text");
+                tracing::warn!(channel = %message.channel, value, "not an event of a game; reading it anew");
                 outlets.iter_mut().for_each(|outlet| outlet.put(GameEvent::Resync));
             }
         }
