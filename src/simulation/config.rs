@@ -1,5 +1,6 @@
 //! What a run is told.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,11 +63,6 @@ pub struct ConfigError {
     pub reason: String,
 }
 
-/// As many as one process can have sockets for, a few thousand, and some more where the system allows it.
-const MAX_PLAYERS: usize = 100_000;
-const MAX_SERVERS: usize = 64;
-const MAX_WORKERS: usize = 64;
-
 /// A bot's connections at one time, lobby, hero, action and the one that it asks for a seat with.
 pub(crate) const SOCKETS_PER_PLAYER: usize = 4;
 
@@ -99,15 +95,22 @@ impl Default for SimulationConfig {
 }
 
 impl SimulationConfig {
+    /// How many bots can play in one process: as many as it can have sockets for, a few thousand, and some more where the system allows it.
+    pub const PLAYERS: RangeInclusive<usize> = 2..=100_000;
+    /// How many servers one process takes.
+    pub const SERVERS: RangeInclusive<usize> = 1..=64;
+    /// How many workers one process takes.
+    pub const WORKERS: RangeInclusive<usize> = 1..=64;
+
     /// Whether a run can be made of it.
     ///
     /// # Errors
     /// [`ConfigError`] names the first setting that cannot be used.
     pub fn check(&self) -> Result<(), ConfigError> {
         for (setting, value, range) in [
-            ("players", self.players, 2..=MAX_PLAYERS),
-            ("servers", self.servers, 1..=MAX_SERVERS),
-            ("workers", self.workers, 1..=MAX_WORKERS),
+            ("players", self.players, Self::PLAYERS),
+            ("servers", self.servers, Self::SERVERS),
+            ("workers", self.workers, Self::WORKERS),
             ("games", usize::try_from(self.games).unwrap_or(usize::MAX), 1..=usize::MAX),
         ] {
             if !range.contains(&value) {

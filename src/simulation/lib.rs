@@ -17,14 +17,17 @@ mod history;
 mod next;
 mod pipeline;
 mod progress;
+mod quote;
 mod report;
 mod simulation;
 mod usage;
 
 pub use config::{ConfigError, SimulationConfig, WorkersStart};
+pub use folder::{LOG, Sweep, runs};
 pub use history::History;
 pub use next::Next;
 pub use pipeline::Pipeline;
 pub use progress::{Progress, Stage, draw};
+pub use quote::shell;
 pub use report::{Events, Files, Games, Lag, Latency, Report, Settings, Used, Winner};
 pub use simulation::{Simulation, SimulationError};

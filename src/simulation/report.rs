@@ -212,7 +212,7 @@ impl Report {
                 pace_s: config.pace.as_secs_f64(),
                 seed: config.seed,
                 kafka: config.kafka.as_ref().map(|kafka| kafka.servers()),
-                redis: config.redis.as_ref().map(|redis| format!("{}:{}", redis.host, redis.port)),
+                redis: config.redis.as_ref().map(|redis| redis.address()),
             },
             games: Games {
                 completed: played.games_completed,

@@ -33,11 +33,12 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::broker::Broker;
 use crate::config::{ConfigError, GAME_EXPIRY, SOCKETS_PER_PLAYER};
+use crate::folder::{self, Sweep};
 use crate::games::Games;
 use crate::pipeline::Pipeline;
 use crate::progress::{Progress, Stage};
 use crate::report::{Played, Report};
-use crate::{SimulationConfig, WorkersStart, folder};
+use crate::{SimulationConfig, WorkersStart};
 
 /// A Kafka or a Redis that is not there by then is told.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -117,7 +118,7 @@ impl Simulation {
         let (kafka, broker) = match &config.kafka {
             Some(kafka) => (kafka.clone(), None),
             None => {
-                let broker = Broker::start().await?;
+                let broker = Broker::start().await.inspect_err(|_| drop(Sweep::new(&folder, true)))?;
                 (broker.kafka().clone(), Some(broker))
             }
         };
@@ -138,6 +139,11 @@ impl Simulation {
     /// Where the run's files go: `superhero/` in it is what the workers write.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// To be kept from before the run's log begins until it has ended: a run that comes to nothing leaves nothing.
+    pub fn sweep(&self) -> Sweep {
+        Sweep::new(&self.folder, self.config.kafka.is_none())
     }
 
     /// How the run goes on.
