@@ -30,6 +30,12 @@ pub(crate) struct Connection {
 /// Why a connection cannot be opened or used any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
+    #[error("cannot reach {server}: {source}")]
+    Unreachable { server: ServerAddress, source: std::io::Error },
+    #[error("{server} does not shake hands as a game server does: {source}")]
+    Handshake { server: ServerAddress, source: Box<tungstenite::Error> },
+    #[error("{server} did not shake hands within {} s", after.as_secs_f32())]
+    Slow { server: ServerAddress, after: Duration },
     #[error("{0}")]
     WebSocket(#[from] tungstenite::Error),
     #[error("no {what} within {} s", after.as_secs_f32())]
@@ -48,9 +54,10 @@ impl Connection {
         connect_timeout: Duration,
     ) -> Result<Self, ConnectionError> {
         let open = async {
-            let stream = TcpStream::connect(server.authority()).await.map_err(tungstenite::Error::from)?;
+            let unreachable = |source| ConnectionError::Unreachable { server: server.clone(), source };
+            let stream = TcpStream::connect(server.authority()).await.map_err(unreachable)?;
             // Requests are small and waited for.
-            stream.set_nodelay(true).map_err(tungstenite::Error::from)?;
+            stream.set_nodelay(true).map_err(unreachable)?;
             let config = WebSocketConfig::default()
                 .read_buffer_size(READ_BUFFER_BYTES)
                 .write_buffer_size(READ_BUFFER_BYTES)
@@ -58,14 +65,15 @@ impl Connection {
                 .max_message_size(Some(MAX_MESSAGE_BYTES))
                 .max_frame_size(Some(MAX_MESSAGE_BYTES));
             let url = format!("{server}{}", endpoint.path());
-            let (socket, _) = client_async_with_config(url, stream, Some(config)).await?;
+            let shaken = client_async_with_config(url, stream, Some(config)).await;
+            let refused = |source| ConnectionError::Handshake { server: server.clone(), source: Box::new(source) };
+            let (socket, _) = shaken.map_err(refused)?;
             Ok(Self { socket })
         };
-        let what = "handshake";
         // Boxed, so that a bot's future does not carry the room of a handshake for its whole life.
         timeout(connect_timeout, Box::pin(open))
             .await
-            .unwrap_or(Err(ConnectionError::Timeout { what, after: connect_timeout }))
+            .unwrap_or_else(|_| Err(ConnectionError::Slow { server: server.clone(), after: connect_timeout }))
     }
 
     /// Sends all requests at once.
