@@ -5,8 +5,8 @@ use std::num::{NonZeroI32, NonZeroUsize};
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use superhero_broker::BrokerConfig;
-use superhero_service::{Failure, LogArguments, host_and_port, positive};
-use tokio::net::TcpListener;
+use superhero_roles::listen;
+use superhero_service::{Failure, LogArguments, host_and_port, listen_address, positive, whole};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::layer::Identity;
@@ -17,8 +17,8 @@ use tracing_subscriber::layer::Identity;
 #[derive(Args, Debug)]
 pub(crate) struct Broker {
     /// The address to listen on, as host:port; port 0 takes any that is free
-    #[arg(long, env = "BROKER_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
-    listen: String,
+    #[arg(long, env = "BROKER_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:9092", value_parser = listen_address)]
+    listen: (String, u16),
 
     /// The address that clients are told to connect to [default: where it listens]
     #[arg(long, env = "BROKER_ADVERTISED_LISTENER", value_name = "HOST:PORT", value_parser = host_and_port)]
@@ -34,19 +34,23 @@ pub(crate) struct Broker {
     auto_create_topics: bool,
 
     /// Memory for the records of one partition, in bytes; above it the oldest go
-    #[arg(long, env = "BROKER_LOG_RETENTION_BYTES", value_name = "BYTES", default_value_t = at_least_one(BrokerConfig::default().retention_bytes))]
+    #[arg(long, env = "BROKER_LOG_RETENTION_BYTES", value_name = "BYTES", default_value_t = at_least_one(BrokerConfig::default().retention_bytes),
+        value_parser = whole(NonZeroUsize::MIN..))]
     log_retention_bytes: NonZeroUsize,
 
     /// Memory for the records of all partitions, in bytes; above it the largest partition's oldest go
-    #[arg(long, env = "BROKER_LOG_BYTES", value_name = "BYTES", default_value_t = at_least_one(BrokerConfig::default().max_log_bytes))]
+    #[arg(long, env = "BROKER_LOG_BYTES", value_name = "BYTES", default_value_t = at_least_one(BrokerConfig::default().max_log_bytes),
+        value_parser = whole(NonZeroUsize::MIN..))]
     log_bytes: NonZeroUsize,
 
     /// The largest batch of records, in bytes
-    #[arg(long, env = "BROKER_MESSAGE_MAX_BYTES", value_name = "BYTES", default_value_t = at_least_one(BrokerConfig::default().max_batch_bytes))]
+    #[arg(long, env = "BROKER_MESSAGE_MAX_BYTES", value_name = "BYTES", default_value_t = at_least_one(BrokerConfig::default().max_batch_bytes),
+        value_parser = whole(NonZeroUsize::MIN..))]
     message_max_bytes: NonZeroUsize,
 
     /// Connections at one time; more are closed
-    #[arg(long, env = "MAX_CONNECTIONS", value_name = "COUNT", default_value_t = at_least_one(BrokerConfig::default().max_connections))]
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "COUNT", default_value_t = at_least_one(BrokerConfig::default().max_connections),
+        value_parser = whole(NonZeroUsize::MIN..))]
     max_connections: NonZeroUsize,
 
     #[command(flatten)]
@@ -60,9 +64,9 @@ fn at_least_one(default: usize) -> NonZeroUsize {
 impl Broker {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let _log = self.log.start("superhero", Identity::new())?;
-        let listen = |source| ListenError { listen: self.listen.clone(), source };
-        let listener = TcpListener::bind(&self.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let (host, port) = &self.listen;
+        let listener = listen(host, *port, "--listen HOST:PORT chooses").await?;
+        let address = listener.local_addr()?;
         let config = BrokerConfig {
             default_partitions: self.num_partitions.get(),
             auto_create_topics: self.auto_create_topics,
@@ -76,14 +80,4 @@ impl Broker {
         info!("Listening on {address}");
         Ok(superhero_broker::run(listener, config, stop).await?)
     }
-}
-
-/// The broker cannot listen.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {listen}: {source}; is another broker running there? --listen HOST:PORT chooses another place"
-)]
-struct ListenError {
-    listen: String,
-    source: std::io::Error,
 }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use superhero_roles::{BuildDb, Player, Server, Worker};
-use superhero_service::{Failure, Settings, run_with_words};
+use superhero_service::{Failure, Settings, run};
 use tokio_util::sync::CancellationToken;
 
 /// The whole pipeline in one process, each of its roles by itself, and what belongs to none
@@ -54,17 +54,15 @@ impl Settings for Arguments {
 }
 
 fn main() -> ExitCode {
-    run_with_words(env!("SUPERHERO_VERSION"), async |arguments: Arguments, stop: CancellationToken| {
-        match arguments.command {
-            Command::Up(up) => up.run(stop).await,
-            Command::Trial(trial) => trial.run(stop).await,
-            Command::Verify(verify) => verify.run(stop).await,
-            Command::Broker(broker) => broker.run(stop).await,
-            Command::Wait(wait) => wait.run(stop).await,
-            Command::Server(server) => server.run(stop).await,
-            Command::Worker(worker) => Box::pin(worker.run(stop)).await,
-            Command::Player(player) => player.run(stop).await,
-            Command::BuildDb(build_db) => build_db.run(stop).await,
-        }
+    run(env!("SUPERHERO_VERSION"), async |arguments: Arguments, stop: CancellationToken| match arguments.command {
+        Command::Up(up) => up.run(stop).await,
+        Command::Trial(trial) => trial.run(stop).await,
+        Command::Verify(verify) => verify.run(stop).await,
+        Command::Broker(broker) => broker.run(stop).await,
+        Command::Wait(wait) => wait.run(stop).await,
+        Command::Server(server) => server.run(stop).await,
+        Command::Worker(worker) => Box::pin(worker.run(stop)).await,
+        Command::Player(player) => player.run(stop).await,
+        Command::BuildDb(build_db) => build_db.run(stop).await,
     })
 }

@@ -8,10 +8,10 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use superhero_kafka::KafkaConfig;
 use superhero_service::{
-    Failure, Kind, LogArguments, LogFormat, LogGuard, LogLevel, SEEDS, Secret, host_and_port, max_open_files, positive,
-    seconds, seed,
+    Failure, Kind, LogArguments, LogFormat, LogGuard, LogLevel, SEEDS, Secret, address, host_and_port, max_open_files,
+    positive, seconds, whole, whole_of,
 };
-use superhero_simulation::{ConfigError, Simulation, SimulationConfig, SimulationError, WorkersStart};
+use superhero_simulation::{ConfigError, LOG, Simulation, SimulationConfig, SimulationError, WorkersStart};
 use superhero_store::redis::RedisConfig;
 
 use crate::output::Output;
@@ -25,15 +25,15 @@ const OTHER_FILES: u64 = 200;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunArguments {
     /// Workers, which share the topics' partitions [default: 1; 4 in the trials workers and dead-workers]
-    #[arg(long, env = "WORKERS", value_name = "COUNT")]
+    #[arg(long, env = "WORKERS", value_name = "COUNT", value_parser = whole_of(SimulationConfig::WORKERS))]
     pub(crate) workers: Option<usize>,
 
     /// Game servers, over which the bots spread
-    #[arg(long, env = "SERVERS", value_name = "COUNT", default_value_t = 1)]
+    #[arg(long, env = "SERVERS", value_name = "COUNT", default_value = "1", value_parser = whole_of(SimulationConfig::SERVERS))]
     servers: usize,
 
     /// Games that each bot plays
-    #[arg(long, env = "CLIENT_GAMES", value_name = "COUNT", default_value_t = 10)]
+    #[arg(long, env = "CLIENT_GAMES", value_name = "COUNT", default_value = "10", value_parser = whole_of(1..=u32::MAX))]
     pub(crate) games: u32,
 
     /// Seconds before a turn is announced; 0 for load
@@ -42,7 +42,7 @@ pub(crate) struct RunArguments {
 
     /// What the games are drawn from: the same seed, players and games play the same games again, whatever the pace, the servers and
     /// the workers. With redis=… heroes and turn orders are Redis's, and other bots there may take seats. Drawn at random if not given, and shown
-    #[arg(long, env = "SEED", value_name = "NUMBER", value_parser = seed)]
+    #[arg(long, env = "SEED", value_name = "NUMBER", value_parser = whole(SEEDS))]
     seed: Option<u64>,
 
     /// Where the files go: to a folder of the run's own in it, or, with kafka=…, to it
@@ -54,7 +54,7 @@ pub(crate) struct RunArguments {
     partitions: NonZeroI32,
 
     /// A Kafka in place of the embedded broker, as host:port
-    #[arg(long, env = "SUPERHERO_KAFKA", value_name = "HOST:PORT,…")]
+    #[arg(long, env = "SUPERHERO_KAFKA", value_name = "HOST:PORT,…", value_parser = kafka)]
     kafka: Option<String>,
 
     /// A Redis in place of this process's memory, as host:port or host:port/database
@@ -87,9 +87,16 @@ struct RedisPlace {
     database: u8,
 }
 
+/// Reads the brokers to ask first, and leaves them as they are.
+pub(crate) fn kafka(text: &str) -> Result<String, superhero_kafka::ConfigError> {
+    KafkaConfig::new(text, "").map(|_| text.to_owned())
+}
+
 fn redis(text: &str) -> Result<RedisPlace, String> {
     let (place, database) = match text.split_once('/') {
-        Some((place, database)) => (place, database.parse().map_err(|_| "the database is no number from 0 to 255")?),
+        Some((place, database)) => {
+            (place, whole(0..=u8::MAX)(database).map_err(|error| format!("the database is {error}"))?)
+        }
         None => (text, 0),
     };
     let (host, port) = host_and_port(place)?;
@@ -136,12 +143,12 @@ impl RunArguments {
 
     /// The seed that is given, or one that is drawn.
     pub(crate) fn seed(&self) -> u64 {
-        self.seed.unwrap_or_else(|| rand::random_range(0..SEEDS))
+        self.seed.unwrap_or_else(|| rand::random_range(SEEDS))
     }
 
     /// Begins the run's log.
     pub(crate) fn log(&self, simulation: &Simulation) -> Result<LogGuard, Failure> {
-        let folder = simulation.folder().join("log");
+        let folder = simulation.folder().join(LOG);
         let log = LogArguments { log_level: self.log_level, log_format: LogFormat::Text, log_dir: Some(folder) };
         Ok(log.start("superhero", simulation.layer())?)
     }
@@ -159,8 +166,8 @@ impl RunArguments {
         words.extend(log_level.to_possible_value().map(|level| format!("log-level={}", level.get_name())));
         words.extend(self.workers.map(|workers| format!("workers={workers}")));
         words.extend(self.kafka.as_ref().map(|kafka| format!("kafka={kafka}")));
-        words
-            .extend(self.redis.as_ref().map(|place| format!("redis={}:{}/{}", place.host, place.port, place.database)));
+        let redis = |place: &RedisPlace| format!("redis={}/{}", address(&place.host, place.port), place.database);
+        words.extend(self.redis.as_ref().map(redis));
         words
     }
 
@@ -194,7 +201,7 @@ mod tests {
     fn a_redis_has_a_host_a_port_and_perhaps_a_database() {
         let place = |host: &str, database| RedisPlace { host: host.to_owned(), port: 6379, database };
         assert_eq!(redis("localhost:6379"), Ok(place("localhost", 0)));
-        assert_eq!(redis("[::1]:6379/3"), Ok(place("[::1]", 3)));
+        assert_eq!(redis("[::1]:6379/3"), Ok(place("::1", 3)));
         for (text, reason) in
             [("localhost", "host:port"), (":6379", "host:port"), ("localhost:0", "65535"), ("localhost:6379/x", "255")]
         {

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use superhero_service::{Failure, Kind};
+use superhero_service::{Failure, Kind, print, tell, whole_of};
 use superhero_simulation::{Report, SimulationConfig, WorkersStart};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::output::{Output, print};
+use crate::output::Output;
 use crate::settings::RunArguments;
 use crate::up;
 
@@ -39,7 +39,8 @@ pub(crate) enum Trial {
 #[derive(Args, Debug)]
 pub(crate) struct One {
     /// Bots
-    #[arg(long, env = "PLAYERS", value_name = "COUNT", default_value_t = SimulationConfig::default().players)]
+    #[arg(long, env = "PLAYERS", value_name = "COUNT", default_value_t = SimulationConfig::default().players,
+        value_parser = whole_of(SimulationConfig::PLAYERS))]
     players: usize,
 
     #[command(flatten)]
@@ -50,7 +51,8 @@ pub(crate) struct One {
 #[derive(Args, Debug)]
 pub(crate) struct Scale {
     /// Bots of each run, separated by commas
-    #[arg(long, env = "PLAYERS", value_name = "COUNT,…", value_delimiter = ',', default_value = "10,100,1000")]
+    #[arg(long, env = "PLAYERS", value_name = "COUNT,…", value_delimiter = ',', default_value = "10,100,1000",
+        value_parser = whole_of(SimulationConfig::PLAYERS))]
     players: Vec<usize>,
 
     #[command(flatten)]
@@ -110,7 +112,7 @@ impl Scale {
             if stop.is_cancelled() {
                 break;
             }
-            eprintln!("players={players}");
+            tell(format_args!("players={players}"));
             let report = self.one(*players, seed, &stop).await?;
             if report["verified"] != true {
                 unverified.push(format!("players={players}: {}", report["findings"]));
@@ -121,7 +123,7 @@ impl Scale {
             Output::Text => table(&reports),
             Output::Json => Value::from(reports).to_string(),
         };
-        print(&shown)?;
+        print(shown)?;
         match unverified.is_empty() {
             true => Ok(()),
             false => Err(Failure::new(Kind::NotVerified, unverified.join("; "))),

@@ -1,11 +1,13 @@
 //! `superhero up`: the whole pipeline in one process.
 
+use std::convert::Infallible;
+
 use clap::Args;
-use superhero_service::{Failure, Kind};
+use superhero_service::{Failure, Kind, print, tell, whole_of};
 use superhero_simulation::{Report, Simulation, SimulationConfig, WorkersStart, draw};
 use tokio_util::sync::CancellationToken;
 
-use crate::output::{Output, print};
+use crate::output::Output;
 use crate::settings::{RunArguments, kind};
 
 /// Play with bots, servers, broker and workers in one process, over real sockets, and check what came out
@@ -16,11 +18,20 @@ use crate::settings::{RunArguments, kind};
 #[derive(Args, Debug)]
 pub(crate) struct Up {
     /// Bots
-    #[arg(long, env = "PLAYERS", value_name = "COUNT", default_value_t = SimulationConfig::default().players)]
+    #[arg(long, env = "PLAYERS", value_name = "COUNT", default_value_t = SimulationConfig::default().players,
+        value_parser = whole_of(SimulationConfig::PLAYERS))]
     players: usize,
+
+    #[arg(long = "on", hide = true, value_parser = of_just)]
+    _on: Option<Infallible>,
 
     #[command(flatten)]
     run: RunArguments,
+}
+
+/// Where a run is to be, which `just up` has for a setting.
+fn of_just(_: &str) -> Result<Infallible, &'static str> {
+    Err("where to run is a setting of just, in this repository: `just up … on=compose` starts it in containers")
 }
 
 impl Up {
@@ -51,20 +62,26 @@ pub(crate) async fn play(
     let failure = |error| Failure::new(kind(&error), error);
     let keep = config.keep;
     let simulation = Simulation::prepare(config).await.map_err(failure)?;
+    let _sweep = simulation.sweep();
     let _log = run.log(&simulation)?;
-    eprintln!("the run's files go to {}", simulation.folder().display());
+    tell(format_args!("the run's files go to {}", simulation.folder().display()));
     let progress = simulation.progress();
     let (played, ()) = tokio::join!(Box::pin(simulation.run(stop.clone())), draw(progress));
     let (report, mut pipeline) = played.map_err(failure)?;
-    print(&show(&report, run.output))?;
+    let printed = print(show(&report, run.output));
     if keep && !stop.is_cancelled() {
         let servers: Vec<_> = pipeline.servers().iter().map(ToString::to_string).collect();
-        eprintln!("still up: Kafka at {}, servers at {}; Ctrl-C ends it", pipeline.kafka(), servers.join(" and "));
+        tell(format_args!(
+            "still up: Kafka at {}, servers at {}; Ctrl-C ends it",
+            pipeline.kafka(),
+            servers.join(" and ")
+        ));
         stop.cancelled().await;
     }
     for fault in pipeline.close().await {
-        eprintln!("while stopping: {fault}");
+        tell(format_args!("while stopping: {fault}"));
     }
+    printed?;
     match report.verified {
         true => Ok(()),
         false => {

@@ -1,15 +1,21 @@
 //! `superhero verify`: published files, and the topics that they are from, checked row by row.
 
-use std::path::PathBuf;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use superhero_kafka::KafkaConfig;
-use superhero_service::{Failure, Kind, LogArguments};
+use superhero_service::{Failure, Kind, LogArguments, print};
+use superhero_simulation::{runs, shell};
 use superhero_verify::{VerifyConfig, VerifyError, verify};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
 
-use crate::output::{Output, print};
+use crate::output::Output;
+use crate::settings;
+
+/// How many runs are listed where one of them was to be named.
+const MAX_RUNS_LISTED: usize = 10;
 
 /// Read published files, compare them with their topics, and tell what is wrong; exit 4 if anything is
 ///
@@ -17,12 +23,21 @@ use crate::output::{Output, print};
 /// topic, partition and offset.
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
-    /// A folder that workers have written to; several are checked as one
-    #[arg(long, env = "OUTPUT_DIR", value_name = "FOLDER", alias = "output-dir", default_value = "data")]
+    /// The folder of a run, or one that workers have written to; several are checked as one
+    #[arg(value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+
+    /// The same as FOLDER
+    #[arg(long, value_name = "FOLDER")]
     out: Vec<PathBuf>,
 
+    /// The folder that is checked if none is named
+    #[arg(long, env = "OUTPUT_DIR", value_name = "FOLDER", default_value = "data")]
+    output_dir: PathBuf,
+
     /// Brokers of the cluster to compare the files with, as host:port,host:port,…; without it they are checked by themselves
-    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,…", alias = "kafka-bootstrap-servers")]
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,…", alias = "kafka-bootstrap-servers",
+        value_parser = settings::kafka)]
     kafka: Option<String>,
 
     /// Only these topics, separated by commas
@@ -51,19 +66,48 @@ impl Verify {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let _log = self.log.start("superhero", Identity::new())?;
         let kafka = self.kafka()?;
-        let config = VerifyConfig { folders: self.out, kafka, topics: self.topics, figures_of: None };
-        let found = verify(config, stop).await.map_err(|error| Failure::new(kind(&error), error))?;
+        let mut folders = [self.folders, self.out].concat();
+        if folders.is_empty() {
+            folders.push(self.output_dir);
+        }
+        let config = VerifyConfig { folders, kafka, topics: self.topics, figures_of: None };
+        let found = verify(config, stop).await.map_err(refused)?;
         let text = match self.output {
             Output::Text => found.to_string(),
             Output::Json => serde_json::to_string(&found)?,
         };
-        print(&text)?;
+        print(text)?;
         match found.faults.total() {
             0 => Ok(()),
             1 => Err(Failure::new(Kind::NotVerified, "the files are not right: 1 fault")),
             faults => Err(Failure::new(Kind::NotVerified, format!("the files are not right: {faults} faults"))),
         }
     }
+}
+
+fn refused(error: VerifyError) -> Failure {
+    let kind = kind(&error);
+    match &error {
+        VerifyError::NoRows { path } => match &runs(path)[..] {
+            [] => Failure::new(kind, error),
+            runs => Failure::new(kind, which_run(path, runs)),
+        },
+        _ => Failure::new(kind, error),
+    }
+}
+
+/// What to type for each of the runs in a folder that is none itself.
+fn which_run(out: &Path, runs: &[PathBuf]) -> String {
+    let mut text =
+        format!("{} holds no rows of its own, but runs do in it; name one, the newest being the first:", out.display());
+    for run in runs.iter().take(MAX_RUNS_LISTED) {
+        // Writing to memory does not fail.
+        let _ = write!(text, "\n  superhero verify {}", shell(&run.display().to_string()));
+    }
+    if let older @ 1.. = runs.len().saturating_sub(MAX_RUNS_LISTED) {
+        let _ = write!(text, "\n  … and {older} older");
+    }
+    text
 }
 
 fn kind(error: &VerifyError) -> Kind {

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use superhero_monitor::ask;
-use superhero_service::Failure;
+use superhero_service::{Failure, address};
 
 /// What a role can be asked for besides its work.
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -18,8 +18,8 @@ pub(crate) enum Also {
 pub(crate) async fn healthcheck(host: &str, port: u16) -> Result<(), Failure> {
     let host = match host {
         "0.0.0.0" => "127.0.0.1",
-        "::" | "[::]" => "[::1]",
+        "::" => "::1",
         host => host,
     };
-    Ok(ask(&format!("{host}:{port}")).await?)
+    Ok(ask(&address(host, port)).await?)
 }

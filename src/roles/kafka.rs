@@ -12,7 +12,9 @@ use tracing::info;
 /// # Errors
 /// [`Kind::Usage`], naming the one that cannot be used.
 pub fn config(arguments: &KafkaArguments, client_id: &str) -> Result<KafkaConfig, Failure> {
-    KafkaConfig::new(&arguments.bootstrap_servers(), client_id).map_err(|error| Failure::new(Kind::Usage, error))
+    let refused = |error| Failure::new(Kind::Usage, format!("KAFKA_BOOTSTRAP_SERVERS: {error}"));
+    // A host and a port that are settings of their own have been looked at when they were read.
+    KafkaConfig::new(&arguments.bootstrap_servers(), client_id).map_err(refused)
 }
 
 /// Creates missing topics and waits until Kafka truly serves.

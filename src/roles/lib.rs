@@ -6,6 +6,7 @@ mod build_db;
 mod healthcheck;
 mod hero_api;
 pub mod kafka;
+mod listen;
 mod player;
 mod redis;
 mod runs;
@@ -13,6 +14,7 @@ mod server;
 mod worker;
 
 pub use build_db::BuildDb;
+pub use listen::{ListenError, listen};
 pub use player::Player;
 pub use server::Server;
 pub use worker::Worker;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use superhero_player::{PlayersConfig, PlayersError, ServerAddress, ServerAddressError};
-use superhero_service::{Failure, Kind, LogArguments, SEEDS, Settings, seconds, seed};
+use superhero_service::{Failure, Kind, LogArguments, SEEDS, Settings, address, host, print, seconds, whole};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
 
@@ -13,7 +13,7 @@ use tracing_subscriber::layer::Identity;
 #[command(name = "superhero-player")]
 pub struct Player {
     /// How many bots
-    #[arg(long, env = "PLAYERS", value_name = "COUNT", default_value_t = 1)]
+    #[arg(long, env = "PLAYERS", value_name = "COUNT", default_value = "1", value_parser = whole::<usize>(0..))]
     players: usize,
 
     /// How many games each plays; -1: for ever
@@ -26,7 +26,7 @@ pub struct Player {
 
     /// What the bots draw from: names, numbers of participants, and whom to attack among the same opponents. Who plays with
     /// whom, and as which hero, depends on the server and on who comes first. Drawn at random if not given, and logged
-    #[arg(long, env = "SEED", value_name = "NUMBER", value_parser = seed)]
+    #[arg(long, env = "SEED", value_name = "NUMBER", value_parser = whole(SEEDS))]
     seed: Option<u64>,
 
     /// Servers to spread over, as host:port,host:port,…
@@ -36,11 +36,11 @@ pub struct Player {
     servers: Vec<ServerAddress>,
 
     /// The host of the server
-    #[arg(long, env = "WEBSOCKET_HOST", value_name = "HOST", default_value = "127.0.0.1")]
+    #[arg(long, env = "WEBSOCKET_HOST", value_name = "HOST", default_value = "127.0.0.1", value_parser = host)]
     websocket_host: String,
 
     /// Its port
-    #[arg(long, env = "WEBSOCKET_PORT", value_name = "PORT", default_value_t = 8080)]
+    #[arg(long, env = "WEBSOCKET_PORT", value_name = "PORT", default_value = "8080", value_parser = whole(1..=u16::MAX))]
     websocket_port: u16,
 
     /// Seconds that a bot tries to reach a server before it gives up
@@ -56,12 +56,12 @@ pub struct Player {
 struct Games(Option<u32>);
 
 fn games(text: &str) -> Result<Games, String> {
-    match text.parse() {
-        Ok(-1) => Ok(Games(None)),
-        Ok(count) => u32::try_from(count).map(|count| Games(Some(count))).map_err(|_: std::num::TryFromIntError| ()),
-        Err(_) => Err(()),
+    match text {
+        "-1" => Ok(Games(None)),
+        count => whole(0..=u32::MAX)(count)
+            .map(|count| Games(Some(count)))
+            .map_err(|error| format!("{error}, nor -1 for ever")),
     }
-    .map_err(|()| "not a number of games, nor -1 for ever".to_owned())
 }
 
 impl Settings for Player {
@@ -80,18 +80,24 @@ impl Player {
     /// Dropping the future closes the bots' connections; their games go on without them.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let _log = self.log.start("superhero-player", Identity::new())?;
-        let summary = superhero_player::run(self.config()?, stop)
+        let config = self.config()?;
+        let servers: Vec<_> = config.servers.iter().map(ToString::to_string).collect();
+        let summary = superhero_player::run(config, stop)
             .await
             .map_err(|error: PlayersError| Failure::new(Kind::Usage, error))?;
-        println!("{summary}");
+        print(summary)?;
         if summary.failed > 0 {
-            return Err(format!("{} of {} players gave up", summary.failed, summary.players).into());
+            let (failed, players, servers) = (summary.failed, summary.players, servers.join(", "));
+            return Err(format!(
+                "{failed} of {players} players gave up on {servers}; WEBSOCKET_HOST and WEBSOCKET_PORT, or --servers, choose another server"
+            )
+            .into());
         }
         Ok(())
     }
 
     fn config(&self) -> Result<PlayersConfig, Failure> {
-        let seed = self.seed.unwrap_or_else(|| rand::random_range(0..SEEDS));
+        let seed = self.seed.unwrap_or_else(|| rand::random_range(SEEDS));
         tracing::info!(
             seed,
             "--seed draws the same names, numbers of participants and targets again, not the same opponents"
@@ -112,7 +118,7 @@ impl Player {
         if !self.servers.is_empty() {
             return Ok(self.servers.clone());
         }
-        let place = format!("{}:{}", self.websocket_host, self.websocket_port).parse();
+        let place = address(&self.websocket_host, self.websocket_port).parse();
         Ok(vec![place.map_err(|error: ServerAddressError| Failure::new(Kind::Usage, error))?])
     }
 }

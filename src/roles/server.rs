@@ -8,19 +8,18 @@ use superhero_event::topic;
 use superhero_game::Limits;
 use superhero_server::{Health, ServerConfig};
 use superhero_service::{
-    Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Secret, Settings, WaitArguments, seconds,
+    Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Secret, Settings, WaitArguments, host, seconds, whole,
 };
 use superhero_transport::{
     Compression, KafkaPublisher, Publisher, QueueConfig, RedisPublisher, SpoolConfig, Transport, TransportConfig,
     WhenFull,
 };
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::healthcheck::{Also, healthcheck};
 use crate::runs::Run;
-use crate::{kafka, redis};
+use crate::{kafka, listen, redis};
 
 /// The game server: bots connect by WebSocket, games live in Redis, and what happens goes where LOGGER_MODULE says
 #[derive(Debug, Parser)]
@@ -45,11 +44,11 @@ pub struct Server {
 #[derive(Args, Debug)]
 struct ServerArguments {
     /// The address to listen on
-    #[arg(long, env = "WEBSOCKET_HOST", value_name = "HOST", default_value = "127.0.0.1")]
+    #[arg(long, env = "WEBSOCKET_HOST", value_name = "HOST", default_value = "127.0.0.1", value_parser = host)]
     websocket_host: String,
 
     /// The port to listen on; 0 takes any that is free
-    #[arg(long, env = "WEBSOCKET_PORT", value_name = "PORT", default_value_t = 8080)]
+    #[arg(long, env = "WEBSOCKET_PORT", value_name = "PORT", default_value = "8080", value_parser = whole(0..=u16::MAX))]
     websocket_port: u16,
 
     /// Seconds before a turn is announced; 0 for load
@@ -65,15 +64,17 @@ struct ServerArguments {
     turn_deadline: Duration,
 
     /// Moves for each participant after which a game ends, most health left winning
-    #[arg(long, env = "ROUND_CAP", value_name = "MOVES", default_value_t = Limits::default().rounds)]
+    #[arg(long, env = "ROUND_CAP", value_name = "MOVES", default_value_t = Limits::default().rounds, value_parser = whole(0..=u32::MAX))]
     round_cap: u32,
 
     /// The most players of a game
-    #[arg(long, env = "MAX_PARTICIPANTS", value_name = "COUNT", default_value_t = ServerConfig::default().max_participants)]
+    #[arg(long, env = "MAX_PARTICIPANTS", value_name = "COUNT", default_value_t = ServerConfig::default().max_participants,
+        value_parser = whole(0..=u32::MAX))]
     max_participants: u32,
 
     /// Connections at one time; more are refused
-    #[arg(long, env = "MAX_CONNECTIONS", value_name = "COUNT", default_value_t = ServerConfig::default().max_connections)]
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "COUNT", default_value_t = ServerConfig::default().max_connections,
+        value_parser = whole::<usize>(0..))]
     max_connections: usize,
 
     /// Seconds that a stop leaves to running games, and then to the events that are not delivered yet
@@ -89,7 +90,7 @@ struct EventArguments {
     logger_module: LoggerModule,
 
     /// Memory for events that are not delivered yet, in bytes
-    #[arg(long, env = "QUEUE_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
+    #[arg(long, env = "QUEUE_BYTES", value_name = "BYTES", default_value_t = 64 << 20, value_parser = whole::<usize>(0..))]
     queue_bytes: usize,
 
     /// What happens when it is used up
@@ -103,15 +104,15 @@ struct EventArguments {
 
     /// The most that this server keeps there, in bytes, at least 4 MiB; from half of it on games wait
     #[arg(long, env = "LOGGER_SPOOL_BYTES", value_name = "BYTES", default_value_t = 256 << 20,
-        value_parser = clap::value_parser!(u64).range(4 << 20..))]
+        value_parser = whole::<u64>(4 << 20..))]
     logger_spool_bytes: u64,
 
     /// Milliseconds that an event may wait for others to share a request with
-    #[arg(long, env = "KAFKA_LINGER_MS", value_name = "MILLISECONDS", default_value_t = 5)]
+    #[arg(long, env = "KAFKA_LINGER_MS", value_name = "MILLISECONDS", default_value_t = 5, value_parser = whole::<u64>(0..))]
     kafka_linger_ms: u64,
 
     /// The size from which a request takes no more events, in bytes
-    #[arg(long, env = "KAFKA_BATCH_BYTES", value_name = "BYTES", default_value_t = 256 << 10)]
+    #[arg(long, env = "KAFKA_BATCH_BYTES", value_name = "BYTES", default_value_t = 256 << 10, value_parser = whole::<usize>(0..))]
     kafka_batch_bytes: usize,
 
     /// How requests are compressed
@@ -174,13 +175,11 @@ impl Server {
             kafka::wait(&kafka, &self.kafka, &topic::ALL.map(String::from), self.wait.timeout).await?;
         }
         let store = redis::connect(&self.redis, self.wait.timeout).await?;
+        // Before there is a transport that would have to be closed again, and after all that is waited for, since whoever connects from now
+        // on waits too.
+        let settings = "WEBSOCKET_HOST and WEBSOCKET_PORT choose";
+        let listener = listen(&self.server.websocket_host, self.server.websocket_port, settings).await?;
         let transport = transport.start().await.map_err(|error| Failure::new(Kind::NotReady, error))?;
-        let address = (self.server.websocket_host.as_str(), self.server.websocket_port);
-        let listener = TcpListener::bind(address).await.map_err(|source| BindError {
-            host: self.server.websocket_host.clone(),
-            port: self.server.websocket_port,
-            source,
-        })?;
         let monitor = transport.monitor();
         let health = Health::new().with("transport", move || {
             let health = monitor.health();
@@ -265,15 +264,4 @@ impl ServerArguments {
 #[error("LOGGER_SPOOL_DIR={} needs LOGGER_MODULE=kafka; leave it out, or send the events to Kafka", dir.display())]
 struct SpoolWithoutKafka {
     dir: PathBuf,
-}
-
-/// The server cannot listen.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {host}:{port}: {source}; is another server running there? WEBSOCKET_PORT chooses another port"
-)]
-struct BindError {
-    host: String,
-    port: u16,
-    source: std::io::Error,
 }

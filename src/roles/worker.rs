@@ -10,17 +10,16 @@ use superhero_event::topic;
 use superhero_kafka::group::{Assignor, GroupConfig, GroupError};
 use superhero_monitor::{Health, serve};
 use superhero_service::{
-    Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Settings, WaitArguments, host_and_port, seconds,
+    Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Settings, WaitArguments, host_and_port, seconds, whole,
 };
 use superhero_sink::{Compression, Rotation};
 use superhero_store::GameStore;
 use superhero_worker::{DEFAULT_GROUP, WorkerConfig, WorkerError};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
 
 use crate::healthcheck::{Also, healthcheck};
-use crate::{kafka, redis};
+use crate::{kafka, listen, redis};
 
 /// A member of the worker group: takes its share of the topics' partitions and writes their records as JSON lines, each once
 #[derive(Debug, Parser)]
@@ -59,11 +58,11 @@ struct WorkerArguments {
     until_end: bool,
 
     /// Bytes of rows, before compression, after which files are published
-    #[arg(long, env = "SINK_ROTATE_BYTES", value_name = "BYTES", default_value_t = Rotation::DEFAULT_MAX_BYTES)]
+    #[arg(long, env = "SINK_ROTATE_BYTES", value_name = "BYTES", default_value_t = Rotation::DEFAULT_MAX_BYTES, value_parser = whole::<u64>(0..))]
     sink_rotate_bytes: u64,
 
     /// Records after which files are published
-    #[arg(long, env = "SINK_ROTATE_RECORDS", value_name = "COUNT", default_value_t = Rotation::DEFAULT_MAX_RECORDS)]
+    #[arg(long, env = "SINK_ROTATE_RECORDS", value_name = "COUNT", default_value_t = Rotation::DEFAULT_MAX_RECORDS, value_parser = whole::<u64>(0..))]
     sink_rotate_records: u64,
 
     /// Seconds from a file's first row after which it is published
@@ -202,9 +201,9 @@ impl HealthArguments {
     /// Answers for as long as there is somebody to; returns only if it cannot listen.
     async fn serve(&self, health: Health) -> Failure {
         let Some((host, port)) = &self.health_listen else { return pending().await };
-        match TcpListener::bind((host.as_str(), *port)).await {
+        match listen(host, *port, "HEALTH_LISTEN chooses").await {
             Ok(listener) => match serve(listener, health).await {},
-            Err(source) => ListenError { host: host.clone(), port: *port, source }.into(),
+            Err(error) => error.into(),
         }
     }
 
@@ -215,15 +214,6 @@ impl HealthArguments {
         };
         healthcheck(host, *port).await
     }
-}
-
-/// Nobody can be answered.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on HEALTH_LISTEN {host}:{port}: {source}; choose another place, or leave it out")]
-struct ListenError {
-    host: String,
-    port: u16,
-    source: std::io::Error,
 }
 
 fn kind(error: &WorkerError) -> Kind {

@@ -3,7 +3,8 @@
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-const FLAG: &str = "check";
+/// The flag's id, by which it is no setting.
+pub(crate) const FLAG: &str = "check";
 const SECRET: &str = "***";
 
 /// For every command of a binary.
@@ -17,7 +18,8 @@ pub(crate) fn is_asked_for(matches: &ArgMatches) -> bool {
     matches.get_flag(FLAG)
 }
 
-/// A line for each setting of the command that is chosen: flag, variable, value, and where the value is from. Secrets do not show.
+/// A line for each setting of the command that is chosen: flag or, for what needs none, its name, then variable, value, and where the
+/// value is from. Secrets do not show.
 pub(crate) fn effective(command: &Command, matches: &ArgMatches) -> String {
     let (mut command, mut matches) = (command, matches);
     while let Some((name, chosen)) = matches.subcommand()
@@ -27,7 +29,7 @@ pub(crate) fn effective(command: &Command, matches: &ArgMatches) -> String {
     }
     let mut lines = vec![["setting", "variable", "value", "from"].map(str::to_owned)];
     for argument in command.get_arguments().filter(|argument| argument.get_id() != FLAG) {
-        let Some(long) = argument.get_long() else { continue };
+        let Some(setting) = name(argument) else { continue };
         let variable = argument.get_env().map(|variable| variable.to_string_lossy().into_owned());
         let (value, source) = match (value(argument, matches), source(argument, matches)) {
             (Some(value), Some(source)) => (value, source),
@@ -35,9 +37,18 @@ pub(crate) fn effective(command: &Command, matches: &ArgMatches) -> String {
             _ if argument.is_hide_set() => continue,
             _ => ("-".to_owned(), "-"),
         };
-        lines.push([format!("--{long}"), variable.unwrap_or_else(|| "-".to_owned()), value, source.to_owned()]);
+        lines.push([setting, variable.unwrap_or_else(|| "-".to_owned()), value, source.to_owned()]);
     }
     table(&lines)
+}
+
+/// As it is typed, or as the help names it.
+fn name(argument: &Arg) -> Option<String> {
+    if let Some(long) = argument.get_long() {
+        return Some(format!("--{long}"));
+    }
+    let name = argument.get_value_names()?.first()?;
+    Some(if matches!(argument.get_action(), ArgAction::Append) { format!("{name}…") } else { name.to_string() })
 }
 
 fn value(argument: &Arg, matches: &ArgMatches) -> Option<String> {
@@ -82,7 +93,8 @@ mod tests {
             .arg(set("topics").value_delimiter(',').action(ArgAction::Append))
             .arg(set("password").hide_env_values(true))
             .arg(set("folder"))
-            .arg(set("old-name").hide(true));
+            .arg(set("old-name").hide(true))
+            .arg(Arg::new("files").value_name("FILE").action(ArgAction::Append));
         Command::new("superhero").arg(flag()).subcommand(serve)
     }
 
@@ -101,16 +113,18 @@ mod tests {
              --port      TEST_CHECK_PORT  80     default\n\
              --topics    -                a,b    command line\n\
              --password  -                ***    command line\n\
-             --folder    -                -      -\n",
+             --folder    -                -      -\n\
+             FILE…       -                -      -\n",
         );
         check(
-            "superhero --check serve --old-name x",
+            "superhero --check serve --old-name x a b",
             "setting     variable         value  from\n\
              --port      TEST_CHECK_PORT  80     default\n\
              --topics    -                -      -\n\
              --password  -                -      -\n\
              --folder    -                -      -\n\
-             --old-name  -                x      command line\n",
+             --old-name  -                x      command line\n\
+             FILE…       -                a,b    command line\n",
         );
     }
 }

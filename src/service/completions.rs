@@ -18,8 +18,11 @@ pub(crate) fn shell(matches: &ArgMatches) -> Option<Shell> {
     asked.get_one(SHELL).copied()
 }
 
-/// Prints the script on standard output.
-pub(crate) fn print(shell: Shell, mut command: Command) {
+/// The script.
+pub(crate) fn script(shell: Shell, mut command: Command) -> String {
     let name = command.get_name().to_owned();
-    clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
+    // Whatever it is written to has to take it, or it panics; memory does.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Each setting is a flag with an environment variable; an environment variable that is set to nothing counts as not set.
-//! Where a binary asks for it, a setting can be a word too: `players=10` is `--players 10`.
+//! A setting can be a word too: `players=10` is `--players 10`.
 
 mod allocator;
 mod check;
@@ -19,6 +19,7 @@ mod files;
 mod kafka;
 mod keys;
 mod logging;
+mod output;
 mod redis;
 mod run;
 mod unit;
@@ -28,7 +29,8 @@ pub use exit::{Failure, Kind};
 pub use files::max_open_files;
 pub use kafka::KafkaArguments;
 pub use logging::{LogArguments, LogError, LogFormat, LogGuard, LogLevel};
+pub use output::{OutputError, print, tell};
 pub use redis::{RedisArguments, Secret};
-pub use run::{Settings, run, run_with_words};
-pub use unit::{SEEDS, host_and_port, positive, seconds, seed};
+pub use run::{Settings, run};
+pub use unit::{SEEDS, Whole, address, host, host_and_port, listen_address, positive, seconds, whole, whole_of};
 pub use wait::WaitArguments;

@@ -10,6 +10,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry};
 
+use crate::output;
+
 /// What the local log shows, and where.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Local log")]
@@ -104,7 +106,7 @@ impl LogArguments {
     /// The same once for all kinds of layers.
     fn start_beside(&self, name: &str, events: BoxedLayer) -> Result<LogGuard, LogError> {
         let (writer, guard) = match &self.log_dir {
-            None => tracing_appender::non_blocking(std::io::stderr()),
+            None => tracing_appender::non_blocking(output::Log),
             Some(folder) => tracing_appender::non_blocking(
                 tracing_appender::rolling::Builder::new()
                     .rotation(tracing_appender::rolling::Rotation::DAILY)

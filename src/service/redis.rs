@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::seconds;
+use crate::{host, seconds, whole};
 
 /// Where Redis is, and how long the keys of a finished game are kept.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisArguments {
     /// The host of Redis
-    #[arg(long, env = "REDIS_HOST", value_name = "HOST", default_value = "127.0.0.1")]
+    #[arg(long, env = "REDIS_HOST", value_name = "HOST", default_value = "127.0.0.1", value_parser = host)]
     pub redis_host: String,
 
     /// Its port
-    #[arg(long, env = "REDIS_PORT", value_name = "PORT", default_value_t = 6379)]
+    #[arg(long, env = "REDIS_PORT", value_name = "PORT", default_value = "6379", value_parser = whole(1..=u16::MAX))]
     pub redis_port: u16,
 
     /// The database's number
-    #[arg(long, env = "REDIS_DB", value_name = "NUMBER", default_value_t = 0)]
+    #[arg(long, env = "REDIS_DB", value_name = "NUMBER", default_value = "0", value_parser = whole(0..=u8::MAX))]
     pub redis_db: u8,
 
     /// The password, if it asks for one

@@ -1,18 +1,20 @@
 //! The frame of every `main`: parse, start the runtime, run until done or stopped, say why it ended.
 //!
-//! Every command takes `--check`, which shows what its settings come to in place of running, and every binary has `completions <shell>`.
+//! Every setting can be a word, `name=value`. Every command takes `--check`, which shows what its settings come to in place of running, and
+//! every binary has `completions <shell>`.
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::keys::{settings, words_to_flags};
+use crate::keys::{hints, words_to_flags};
+use crate::output::{print, print_clap, tell};
 use crate::{Failure, Kind, check, completions, files};
 
 /// The settings of a process.
@@ -24,42 +26,18 @@ pub trait Settings: Parser {
     fn validate(&self) -> Result<(), Failure>;
 }
 
-/// Runs a process: `body` gets the arguments and the token that SIGTERM or SIGINT cancels. A second signal ends it at once, with
-/// exit code 130. `version` is what `--version` says.
-pub fn run<A, B, F>(version: &'static str, body: B) -> ExitCode
-where
-    A: Settings,
-    B: FnOnce(A, CancellationToken) -> F,
-    F: Future<Output = Result<(), Failure>>,
-{
-    run_words(version, body, Words::Literal)
-}
-
-/// As [`run`], of a command line whose settings may be words: `name=value` means `--name value`. A setting that is wrong is
-/// answered with the list of those that there are.
-pub fn run_with_words<A, B, F>(version: &'static str, body: B) -> ExitCode
-where
-    A: Settings,
-    B: FnOnce(A, CancellationToken) -> F,
-    F: Future<Output = Result<(), Failure>>,
-{
-    run_words(version, body, Words::Settings)
-}
-
-/// What a word `name=value` is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Words {
-    Literal,
-    Settings,
-}
-
 /// What a command line asks for.
 enum Asked<A> {
     Run(A, ArgMatches),
     Completions(clap_complete::Shell),
 }
 
-fn run_words<A, B, F>(version: &'static str, body: B, words: Words) -> ExitCode
+/// Runs a process: `body` gets the arguments and the token that SIGTERM or SIGINT cancels. A second signal ends it at once, with
+/// exit code 130. `version` is what `--version` says.
+///
+/// On the command line `name=value` means `--name value`. A command or setting that is wrong is answered with the list of those that
+/// there are.
+pub fn run<A, B, F>(version: &'static str, body: B) -> ExitCode
 where
     A: Settings,
     B: FnOnce(A, CancellationToken) -> F,
@@ -70,38 +48,39 @@ where
         .arg(check::flag())
         .subcommand(completions::subcommand());
     let name = command.get_name().to_owned();
-    let mut line: Vec<OsString> = std::env::args_os().collect();
-    if words == Words::Settings {
-        line = words_to_flags(&command, line);
-    }
+    let line = words_to_flags(&command, std::env::args_os());
     let parsed = command.clone().try_get_matches_from(&line).and_then(|matches| match completions::shell(&matches) {
         Some(shell) => Ok(Asked::Completions(shell)),
         None => A::from_arg_matches(&matches).map(|arguments| Asked::Run(arguments, matches)),
     });
-    let (arguments, matches) = match parsed {
-        Ok(Asked::Run(arguments, matches)) => (arguments, matches),
-        Ok(Asked::Completions(shell)) => {
-            completions::print(shell, command);
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            // A terminal that was closed leaves nobody to tell.
-            let _ = error.print();
-            if let Some(variable) = variable_behind(&error, &command) {
-                eprintln!("The value comes from the environment variable {variable}, or from that flag.");
+    told(
+        &name,
+        match parsed {
+            Ok(Asked::Completions(shell)) => print(completions::script(shell, command)).map_err(Failure::from),
+            Ok(Asked::Run(arguments, matches)) if check::is_asked_for(&matches) => {
+                arguments.validate().and_then(|()| Ok(print(check::effective(&command, &matches))?))
             }
-            let settings = settings(&command, &line);
-            if words == Words::Settings && error.use_stderr() && !settings.is_empty() {
-                eprintln!("The settings are {}, each as name=value or as --name value.", settings.join(", "));
+            Ok(Asked::Run(arguments, _)) => {
+                files::raise_limit();
+                arguments.validate().and_then(|()| drive(body, arguments))
             }
-            return if error.use_stderr() { Kind::Usage.into() } else { ExitCode::SUCCESS };
-        }
-    };
-    if check::is_asked_for(&matches) {
-        return told(&name, arguments.validate().map(|()| print!("{}", check::effective(&command, &matches))));
+            Err(error) if error.use_stderr() => return refuse(&error, &command, &line),
+            Err(help) => print_clap(&help).map_err(Failure::from),
+        },
+    )
+}
+
+/// Says what is wrong with the command line, and what would not be.
+fn refuse(error: &clap::Error, command: &Command, line: &[OsString]) -> ExitCode {
+    // It goes to standard error, where nobody can be told that it did not.
+    let _ = print_clap(error);
+    if let Some(variable) = variable_behind(error, command) {
+        tell(format_args!("The value comes from the environment variable {variable}, or from that flag."));
     }
-    files::raise_limit();
-    told(&name, arguments.validate().and_then(|()| drive(body, arguments)))
+    if error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        hints(command, line, error.kind()).iter().for_each(tell);
+    }
+    Kind::Usage.into()
 }
 
 /// The exit code, and on standard error why.
@@ -109,7 +88,7 @@ fn told(name: &str, ended: Result<(), Failure>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{name}: {}", failure.chain());
+            tell(format_args!("{name}: {}", failure.chain()));
             failure.kind().into()
         }
     }

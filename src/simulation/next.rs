@@ -36,10 +36,7 @@ impl Next {
                 "pandas.concat(pandas.read_json(file, lines=True) for file in glob.glob({}))",
                 python(&files)
             ),
-            polars: format!(
-                "polars.scan_ndjson({}).filter(polars.col('rank') == 1).collect()",
-                python(&files)
-            ),
+            polars: format!("polars.scan_ndjson({}).filter(polars.col('rank') == 1).collect()", python(&files)),
             spark: format!("spark.read.json({}).where('rank = 1').show()", python(&hadoop_glob(&podium))),
             jq: format!("zcat {}{FILES} | jq -c 'select(.rank == 1)'", shell(&podium)),
         }

@@ -7,7 +7,8 @@
 //!
 //! `EXPLORE_FAULTS=2 cargo test --release -p superhero-sink --test commit_decides -- --nocapture` goes deeper: ten million states, a
 //! minute, some GiB.
-#![allow(clippy::unwrap_used)]
+// A test that cannot print has nobody to tell.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod explore;
 mod world;
