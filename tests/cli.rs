@@ -1,18 +1,22 @@
 //! Wrong configuration: one clear message each, and the exit code that tells what kind it is.
 
+use std::fs::{self, File};
 use std::net::TcpListener;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use tokio::process::Command;
 
-use crate::process::{EXIT_DEADLINE, Ended, Process, binary, eventually};
+use crate::process::{EXIT_DEADLINE, Ended, Process, Signal, binary, eventually};
 use crate::services::{Kafka, Redis, free_port};
 use crate::{real, test};
 
 const FAILURE: i32 = 1;
 const USAGE: i32 = 2;
 const NOT_READY: i32 = 3;
+const NOT_VERIFIED: i32 = 4;
+const INTERRUPTED: i32 = 130;
 
 const BINARIES: [&str; 5] =
     ["superhero", "superhero-server", "superhero-player", "superhero-worker", "superhero-build-db"];
@@ -23,11 +27,20 @@ pub fn tests() -> Vec<Trial> {
         test("every binary explains itself", explains_itself),
         test("every binary completes itself in every shell", completes_itself),
         test("a role is the same in a binary of its own and in the one of all", is_the_same_role),
+        test("settings are words in every binary", takes_words),
         test("--check shows what settings come to, and no secret", checks_settings),
         test("--check refuses what a start would refuse", checks_in_vain),
         real("a healthcheck tells whether a worker and a server are ready", healthchecks),
         test("an unknown flag is refused", unknown_flag),
+        test("a command that there is not is answered with those that there are", unknown_command),
         test("bad values are refused by name", bad_values),
+        test("what a number may be is told for every setting that is one", bad_numbers),
+        test("an address that is none is refused by name", bad_addresses),
+        test("an IPv6 address is taken with and without its brackets", ipv6).with_ignored_flag(!has_ipv6()),
+        test("a reader that leaves is no failure, and a full device is one", readers_leave),
+        test("verify: the runs of a folder are listed, the newest first", lists_runs),
+        test("up: a run that never began leaves no folder", leaves_nothing),
+        test("a server that is not there is named, and how to choose another", no_server),
         real("a taken port is named", port_taken),
         real("a Kafka that is not there is named", no_kafka),
         test("a Redis that is not there is named", no_redis),
@@ -48,7 +61,9 @@ async fn refused(name: &str, command: Command, code: i32, words: &[&str]) -> Res
     for word in words {
         ensure!(ended.output.contains(word), "{name} does not say {word:?}; it printed:\n{}", ended.output);
     }
-    ensure!(!ended.output.contains("panicked"), "{name} panicked:\n{}", ended.output);
+    for debris in ["panicked", "Os {", "kind:", "Some(", "Err("] {
+        ensure!(!ended.output.contains(debris), "{name} shows {debris:?}, which is for programmers:\n{}", ended.output);
+    }
     Ok(())
 }
 
@@ -92,6 +107,32 @@ async fn is_the_same_role() -> Result<()> {
         ensure!(alone == among, "{name} has the settings\n{alone}and superhero {role} has\n{among}");
     }
     Ok(())
+}
+
+async fn takes_words() -> Result<()> {
+    let cases: [(&str, &[&str], &str); 6] = [
+        ("superhero-player", &["players=3"], "--players PLAYERS 3 command line"),
+        ("superhero-server", &["server-sleep=0"], "--server-sleep SERVER_SLEEP 0 command line"),
+        ("superhero-worker", &["--until-end", "group=a=b"], "--group KAFKA_GROUP a=b command line"),
+        ("superhero-build-db", &["redis-port=7"], "--redis-port REDIS_PORT 7 command line"),
+        ("superhero", &["player", "players=3"], "--players PLAYERS 3 command line"),
+        ("superhero", &["verify", "a", "b c"], "FOLDER… - a,b c command line"),
+    ];
+    for (name, words, line) in cases {
+        let mut command = binary(name);
+        command.args(words).arg("--check");
+        let printed = Process::spawn(name, command)?.succeed().await?;
+        let shown = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(shown.contains(line), "{name} {words:?} lacks {line:?}:\n{printed}");
+    }
+    // The settings of a role, behind what else it can be asked for.
+    let nobody = format!("127.0.0.1:{}", free_port()?);
+    let mut command = binary("superhero-worker");
+    command.args(["healthcheck", &format!("health-listen={nobody}")]);
+    refused("superhero-worker", command, FAILURE, &[&nobody, "nobody answers"]).await?;
+    let mut command = binary("superhero-player");
+    command.arg("playrs=3");
+    refused("superhero-player", command, USAGE, &["--playrs", "players, ", "name=value"]).await
 }
 
 async fn checks_settings() -> Result<()> {
@@ -166,18 +207,20 @@ async fn healthchecks() -> Result<()> {
     ready.await.with_context(|| said.clone())?;
     working.stop().await?;
 
-    let port = free_port()?.to_string();
-    let server_with = |arguments: &[&str]| {
-        let mut command = binary("superhero-server");
-        command.env("REDIS_PORT", redis.port.to_string()).env("LOGGER_MODULE", "default").env("WEBSOCKET_PORT", &port);
-        command.env("WEBSOCKET_HOST", "0.0.0.0").args(arguments);
-        command
-    };
-    refused("superhero-server", server_with(&["healthcheck"]), FAILURE, &[&port, "nobody answers"]).await?;
-    let mut serving = Process::spawn("superhero-server", server_with(&[]))?;
-    serving.listening().await?;
-    Process::spawn("superhero-server", server_with(&["healthcheck"]))?.succeed().await?;
-    serving.stop().await?;
+    for host in if has_ipv6() { &["0.0.0.0", "::1", "[::1]", "::"][..] } else { &["0.0.0.0"] } {
+        let port = free_port()?.to_string();
+        let server_with = |arguments: &[&str]| {
+            let mut command = binary("superhero-server");
+            command.env("REDIS_PORT", redis.port.to_string()).env("LOGGER_MODULE", "default");
+            command.env("WEBSOCKET_HOST", host).env("WEBSOCKET_PORT", &port).args(arguments);
+            command
+        };
+        refused("superhero-server", server_with(&["healthcheck"]), FAILURE, &[&port, "nobody answers"]).await?;
+        let mut serving = Process::spawn("superhero-server", server_with(&[]))?;
+        serving.listening().await?;
+        Process::spawn("superhero-server", server_with(&["healthcheck"]))?.succeed().await?;
+        serving.stop().await?;
+    }
     Ok(())
 }
 
@@ -188,6 +231,265 @@ async fn unknown_flag() -> Result<()> {
         refused(name, command, USAGE, &["--no-such-flag"]).await?;
     }
     Ok(())
+}
+
+async fn unknown_command() -> Result<()> {
+    for (words, says) in [
+        (&["upp"][..], &["'up'", "The commands are up, trial, verify, "][..]),
+        (&["players=3"], &["--players", "The commands are up, "]),
+        (&["trial", "scal"], &["'scale'", "The commands are production, workers, dead-workers, scale"]),
+        (&["up", "on=compose"], &["just up … on=compose"]),
+        (&["up", "--on", "compose"], &["just up … on=compose"]),
+    ] {
+        let mut command = binary("superhero");
+        command.args(words);
+        let ended = run("superhero", command).await?;
+        ensure!(ended.status.code() == Some(USAGE), "{words:?}: {}:\n{}", ended.status, ended.output);
+        for said in says {
+            ensure!(ended.output.contains(said), "{words:?} lacks {said:?}:\n{}", ended.output);
+        }
+        ensure!(!ended.output.contains("settings are check"), "{words:?}:\n{}", ended.output);
+    }
+    Ok(())
+}
+
+/// Every row of what `--check` shows: the setting's name and its default, if it has one.
+async fn settings_of(name: &str, command: &[&str]) -> Result<Vec<(String, String)>> {
+    let mut check = binary(name);
+    check.args(command).arg("--check");
+    let printed = Process::spawn(name, check)?.succeed().await?;
+    let rows = printed.lines().skip(1).filter_map(|row| {
+        let mut cells = row.split_whitespace();
+        Some((cells.next()?.strip_prefix("--")?.to_owned(), cells.nth(1)?.to_owned()))
+    });
+    Ok(rows.collect())
+}
+
+async fn bad_numbers() -> Result<()> {
+    let commands: [(&str, &[&str]); 11] = [
+        ("superhero", &["up"]),
+        ("superhero", &["trial", "production"]),
+        ("superhero", &["trial", "scale"]),
+        ("superhero", &["verify"]),
+        ("superhero", &["broker"]),
+        ("superhero", &["wait"]),
+        ("superhero", &["build-db"]),
+        ("superhero-server", &[]),
+        ("superhero-player", &[]),
+        ("superhero-worker", &[]),
+        ("superhero-build-db", &[]),
+    ];
+    for (name, words) in commands {
+        for (setting, default) in settings_of(name, words).await? {
+            let is_number = default.parse::<f64>().is_ok() || default.starts_with("10,");
+            if !(is_number || ["workers", "redis-db"].contains(&setting.as_str())) {
+                continue;
+            }
+            let mut command = binary(name);
+            command.args(words).arg(format!("{setting}=ten"));
+            let ended = run(name, command).await?;
+            let says = ended.output.contains("a whole number") || ended.output.contains("a number of seconds");
+            ensure!(
+                says && ended.output.contains(&format!("--{setting} ")) && ended.status.code() == Some(USAGE),
+                "{name} {words:?} {setting}=ten: {}:\n{}",
+                ended.status,
+                ended.output
+            );
+        }
+    }
+    for (name, word, says) in [
+        ("superhero-server", "websocket-port=80800", "from 0 to 65535"),
+        ("superhero-player", "websocket-port=0", "from 1 to 65535"),
+        ("superhero-worker", "redis-db=256", "from 0 to 255"),
+        ("superhero-worker", "redis-port=-1", "from 1 to 65535"),
+        ("superhero-worker", "kafka-replication-factor=0", "from 1 to 32767"),
+        ("superhero-player", "games=ten", "-1 for ever"),
+        ("superhero-server", "server-sleep=-1", "from 0 upwards"),
+    ] {
+        let mut command = binary(name);
+        command.arg(word);
+        refused(name, command, USAGE, &[word.split_once('=').map_or("", |(_, value)| value), says]).await?;
+    }
+    Ok(())
+}
+
+async fn bad_addresses() -> Result<()> {
+    for (name, words, says) in [
+        (
+            "superhero",
+            &["broker", "--listen", "127.0.0.1:80800"][..],
+            &["--listen", "127.0.0.1:80800", "0 to 65535"][..],
+        ),
+        ("superhero", &["broker", "listen=nowhere"], &["--listen", "nowhere", "host:port"]),
+        ("superhero", &["broker", "advertised-listener=a:0"], &["--advertised-listener", "a:0", "1 to 65535"]),
+        ("superhero", &["up", "redis=a:80800"], &["--redis", "a:80800", "1 to 65535"]),
+        ("superhero", &["up", "kafka=a:80800"], &["--kafka", "a:80800", "1 to 65535"]),
+        ("superhero", &["verify", "kafka=a:80800"], &["--kafka", "a:80800", "1 to 65535"]),
+        (
+            "superhero",
+            &["wait", "kafka-bootstrap-servers=a:80800"],
+            &["KAFKA_BOOTSTRAP_SERVERS", "a:80800", "1 to 65535"],
+        ),
+        ("superhero-worker", &["health-listen=a:80800"], &["--health-listen", "a:80800", "1 to 65535"]),
+        ("superhero-worker", &["health-listen=::1:80"], &["--health-listen", "::1:80", "[::1]:80"]),
+        ("superhero-player", &["servers=a:80800"], &["--servers", "a:80800", "1 to 65535"]),
+        (
+            "superhero-player",
+            &["websocket-host=localhost:8080"],
+            &["--websocket-host", "localhost:8080", "without a port"],
+        ),
+        ("superhero-worker", &["redis-host=redis:6379"], &["--redis-host", "redis:6379", "without a port"]),
+        ("superhero-worker", &["kafka-host=a b"], &["--kafka-host", "a b"]),
+    ] {
+        let mut command = binary(name);
+        command.args(words);
+        refused(&format!("{name} {words:?}"), command, USAGE, says).await?;
+    }
+    Ok(())
+}
+
+fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
+}
+
+async fn ipv6() -> Result<()> {
+    let mut broker = binary("superhero");
+    broker.args(["broker", "listen=[::1]:0"]);
+    let mut broker = Process::spawn("superhero broker", broker)?;
+    let port = broker.listening().await?.trim_start_matches("[::1]:").to_owned();
+    for host in ["::1", "[::1]"] {
+        let mut wait = binary("superhero");
+        wait.args(["wait", "topics=a"]).env("KAFKA_HOST", host).env("KAFKA_PORT", &port);
+        Process::spawn("superhero wait", wait)?.succeed().await?;
+    }
+    broker.stop().await?;
+
+    let nobody = TcpListener::bind("[::1]:0")?.local_addr()?.port().to_string();
+    let place = format!("[::1]:{nobody}");
+    for host in ["::1", "[::1]"] {
+        let with = |name: &str, words: &[&str]| {
+            let mut command = binary(name);
+            command.args(words).env("WEBSOCKET_HOST", host).env("WEBSOCKET_PORT", &nobody);
+            command.env("REDIS_HOST", host).env("REDIS_PORT", &nobody).env("HEALTH_LISTEN", &place);
+            command
+        };
+        let cases: [(&str, &[&str], i32); 4] = [
+            ("superhero-player", &["patience=0"], FAILURE),
+            ("superhero-server", &["healthcheck"], FAILURE),
+            ("superhero-worker", &["healthcheck"], FAILURE),
+            ("superhero-build-db", &["timeout=1"], NOT_READY),
+        ];
+        for (name, words, code) in cases {
+            refused(name, with(name, words), code, &[&place, "refused"]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs it with its streams going there, and gives its exit code and, where it is captured, what it said on standard error.
+async fn run_to(mut command: Command, stdout: Stdio, stderr: Stdio) -> Result<(Option<i32>, String)> {
+    let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).kill_on_drop(true).spawn()?;
+    let ended = tokio::time::timeout(EXIT_DEADLINE, child.wait_with_output()).await??;
+    Ok((ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned()))
+}
+
+fn full() -> Result<Stdio> {
+    Ok(File::options().write(true).open("/dev/full")?.into())
+}
+
+/// A pipe that nobody reads any more.
+fn left() -> Result<Stdio> {
+    Ok(std::io::pipe()?.1.into())
+}
+
+async fn readers_leave() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let wrong = folder.path().join("wrong");
+    fs::create_dir_all(wrong.join("superhero"))?;
+    fs::write(wrong.join("superhero/stray"), "not ours")?;
+    let out = |name: &str| format!("out={}", folder.path().join(name).display());
+    let mut cases: Vec<(&str, Vec<String>, i32)> = vec![
+        ("superhero", vec!["verify".into(), wrong.display().to_string()], NOT_VERIFIED),
+        ("superhero", ["up", "players=2", "games=1", "pace=0", &out("runs")].map(String::from).into(), 0),
+        ("superhero-player", vec!["players=0".into()], 0),
+        ("superhero-player", vec!["players=ten".into()], USAGE),
+        ("superhero", vec!["up".into(), "players=1".into()], USAGE),
+    ];
+    for name in BINARIES {
+        for words in [&["completions", "bash"][..], &["--help"], &["--version"]] {
+            cases.push((name, words.iter().map(ToString::to_string).collect(), 0));
+        }
+    }
+    for role in ["up", "server", "worker", "player", "build-db"] {
+        cases.push(("superhero", vec![role.into(), "--check".into()], 0));
+    }
+    for (name, words, code) in cases {
+        let with = || {
+            let mut command = binary(name);
+            command.args(&words);
+            command
+        };
+        let (ended, _) = run_to(with(), left()?, left()?).await?;
+        ensure!(ended == Some(code), "{name} {words:?} |& true: {ended:?}, not {code}");
+        let (ended, _) = run_to(with(), Stdio::null(), full()?).await?;
+        ensure!(ended == Some(code), "{name} {words:?} 2> /dev/full: {ended:?}, not {code}");
+        if code != USAGE {
+            let (ended, said) = run_to(with(), full()?, Stdio::piped()).await?;
+            let told = said.contains("standard output") && said.contains("No space left");
+            ensure!(ended == Some(FAILURE) && told, "{name} {words:?} > /dev/full: {ended:?}, not {FAILURE}:\n{said}");
+        }
+    }
+    Ok(())
+}
+
+async fn lists_runs() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("my data");
+    let run_of = |name: &str| out.join(name).join("superhero");
+    for day in 10..25 {
+        fs::create_dir_all(run_of(&format!("run-202611{day}T181521Z")))?;
+    }
+    fs::create_dir_all(run_of("run-20261124T181521Z-2"))?;
+    fs::create_dir_all(run_of("run-20261124T181521Z-10"))?;
+    fs::create_dir_all(out.join("run-20261231T000000Z/log"))?;
+    for named in [&["verify", "my data"][..], &["verify", "--out", "my data"]] {
+        let mut command = binary("superhero");
+        command.args(named).current_dir(folder.path());
+        let ended = run("superhero verify", command).await?;
+        ensure!(ended.status.code() == Some(FAILURE), "{}:\n{}", ended.status, ended.output);
+        let newest = "superhero verify 'my data/run-20261124T181521Z-10'";
+        let newest = newest.replace('\'', "\"");
+        ensure!(ended.output.contains(&newest), "{newest} is not there:\n{}", ended.output);
+        let listed: Vec<_> = ended.output.lines().filter(|line| line.starts_with("  ")).collect();
+        ensure!(listed.len() == 11 && listed[10].contains("7 older"), "{listed:?}");
+        ensure!(listed[1].ends_with("run-20261124T181521Z-2\""), "{listed:?}");
+        ensure!(listed[2].ends_with("run-20261124T181521Z\""), "{listed:?}");
+        ensure!(!ended.output.contains("20261231"), "a run without rows:\n{}", ended.output);
+    }
+    Ok(())
+}
+
+async fn leaves_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut command = binary("superhero");
+    command.args(["up", &format!("redis=127.0.0.1:{}", free_port()?), &format!("out={}", folder.path().display())]);
+    let mut process = Process::spawn("superhero up", command)?;
+    process.prints("the run's files go to").await?;
+    process.signal(Signal::TERM)?;
+    process.signal(Signal::INT)?;
+    let ended = process.wait().await?;
+    ensure!(ended.status.code() == Some(INTERRUPTED), "{}:\n{}", ended.status, ended.output);
+    let left: Vec<_> = fs::read_dir(folder.path())?.collect::<Result<_, _>>()?;
+    ensure!(left.is_empty(), "{left:?} is left");
+    Ok(())
+}
+
+async fn no_server() -> Result<()> {
+    let port = free_port()?.to_string();
+    let mut command = binary("superhero-player");
+    command.args(["patience=0", &format!("websocket-port={port}")]);
+    let says = [&format!("cannot reach ws://127.0.0.1:{port}"), "refused", "WEBSOCKET_HOST", "--servers"];
+    refused("superhero-player", command, FAILURE, &says).await
 }
 
 async fn bad_values() -> Result<()> {
@@ -210,13 +512,19 @@ async fn bad_values() -> Result<()> {
 }
 
 async fn port_taken() -> Result<()> {
-    let redis = Redis::shared()?;
+    let (kafka, redis) = (Kafka::shared()?, Redis::shared()?);
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port().to_string();
-    let mut command = binary("superhero-server");
-    command.env("WEBSOCKET_HOST", "127.0.0.1").env("WEBSOCKET_PORT", &port);
-    command.env("REDIS_PORT", redis.port.to_string()).env("LOGGER_MODULE", "default");
-    refused("superhero-server", command, FAILURE, &[&port, "in use"]).await
+    for module in ["default", "kafka"] {
+        let mut command = binary("superhero-server");
+        command.env("WEBSOCKET_HOST", "127.0.0.1").env("WEBSOCKET_PORT", &port).env("LOGGER_MODULE", module);
+        command.env("REDIS_PORT", redis.port.to_string()).env("KAFKA_BOOTSTRAP_SERVERS", &kafka.bootstrap);
+        let ended = run("superhero-server", command).await?;
+        ensure!(ended.status.code() == Some(FAILURE), "{}:\n{}", ended.status, ended.output);
+        ensure!(ended.output.contains(&port) && ended.output.contains("in use"), "{}", ended.output);
+        ensure!(!ended.output.contains("transport"), "not about the port alone:\n{}", ended.output);
+    }
+    Ok(())
 }
 
 async fn no_kafka() -> Result<()> {

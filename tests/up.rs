@@ -19,6 +19,7 @@ const INTERRUPTED: i32 = 130;
 pub fn tests() -> Vec<Trial> {
     vec![
         test("up: plays, checks, sums up, and verify agrees", sums_up),
+        test("up: what it prints for copying works for a folder of any name", copies),
         test("up: what was lost from the files afterwards is told by verify", loss_is_told),
         test("up: an unknown key or a bad value is refused with the list of keys", refuses),
         test("up: one SIGTERM ends the playing early and brings everything to its end", stops_early),
@@ -81,8 +82,22 @@ async fn sums_up() -> Result<()> {
 
 async fn verify(folder: &str) -> Result<Ended> {
     let mut command = binary("superhero");
-    command.args(["verify", "output=json", "--out", folder]);
+    command.args(["verify", "output=json", folder]);
     run(command).await
+}
+
+async fn copies() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("it's \"my\" $data [of] *");
+    let ended = run(command(&["up"], &out)).await?;
+    ensure!(ended.status.success(), "it ended with {}:\n{}", ended.status, ended.output);
+    let line = ended.output.lines().find_map(|line| line.strip_prefix("jq ")).context("no line for jq")?;
+    // Nothing is to be installed for this test: what jq would get is enough.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("jq() {{ cat; }}; {}", line.trim())]);
+    let rows = run(shell).await?;
+    ensure!(rows.status.success() && rows.output.contains("\"rank\""), "{line}\n{}", rows.output);
+    Ok(())
 }
 
 async fn loss_is_told() -> Result<()> {
