@@ -18,7 +18,7 @@ down:
 trial *arguments:
     cargo run --release -- trial {{ arguments }}
 
-# Check published files, and the topics that they are from: `just verify --out data/run-…`
+# Check published files, and the topics that they are from: `just verify data/run-…`
 verify *arguments:
     cargo run --release -- verify {{ arguments }}
 
