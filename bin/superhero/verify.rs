@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use superhero_kafka::KafkaConfig;
 use superhero_service::{Failure, Kind, LogArguments, print};
-use superhero_simulation::{runs, shell};
+use superhero_simulation::{runs, shell_path};
 use superhero_verify::{VerifyConfig, VerifyError, verify};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
@@ -102,7 +102,7 @@ fn which_run(out: &Path, runs: &[PathBuf]) -> String {
         format!("{} holds no rows of its own, but runs do in it; name one, the newest being the first:", out.display());
     for run in runs.iter().take(MAX_RUNS_LISTED) {
         // Writing to memory does not fail.
-        let _ = write!(text, "\n  superhero verify {}", shell(&run.display().to_string()));
+        let _ = write!(text, "\n  superhero verify {}", shell_path(run));
     }
     if let older @ 1.. = runs.len().saturating_sub(MAX_RUNS_LISTED) {
         let _ = write!(text, "\n  … and {older} older");

@@ -28,6 +28,6 @@ pub use history::History;
 pub use next::Next;
 pub use pipeline::Pipeline;
 pub use progress::{Progress, Stage, draw};
-pub use quote::shell;
+pub use quote::shell_path;
 pub use report::{Events, Files, Games, Lag, Latency, Report, Settings, Used, Winner};
 pub use simulation::{Simulation, SimulationError};

@@ -3,14 +3,20 @@
 use std::fmt::Write;
 use std::path::Path;
 
-/// A path as the text of a command; one that begins with a hyphen would be taken for a flag.
+/// A path as the text of a command, which takes what begins with a hyphen for a flag, and `name=value` for a setting.
 pub(crate) fn text(path: &Path) -> String {
     let text = path.display().to_string();
-    if text.starts_with('-') { format!("./{text}") } else { text }
+    let first = text.split('/').next().unwrap_or_default();
+    if first.starts_with('-') || first.contains('=') { format!("./{text}") } else { text }
+}
+
+/// A path as a word for a POSIX shell.
+pub fn shell_path(path: &Path) -> String {
+    shell(&text(path))
 }
 
 /// A word for a POSIX shell.
-pub fn shell(word: &str) -> String {
+pub(crate) fn shell(word: &str) -> String {
     const BARE: &str = "_-./:=,+@%";
     if !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || BARE.contains(c)) {
         word.to_owned()
@@ -80,6 +86,8 @@ mod tests {
         assert_eq!(python("it's a\\b\n"), r"'it\'s a\\b\x0a'");
         assert_eq!(glob("a*[b]?{c}"), "a[*][[]b][?]{c}");
         assert_eq!(hadoop_glob("a*[b]?{c}"), r"a\*\[b\]\?\{c\}");
-        assert_eq!(text(Path::new("-a/b")), "./-a/b");
+        for (path, shown) in [("-a/b", "./-a/b"), ("a=b/c", "./a=b/c"), ("a/b=c", "a/b=c"), ("/a=b", "/a=b")] {
+            assert_eq!(text(Path::new(path)), shown);
+        }
     }
 }
