@@ -1,12 +1,11 @@
 //! Answers to single requests, and how any frame from a server is told from a rejection.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::Visitor;
+use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use superhero_game::{AttackRecord, Fighter, GameToken, HeroId, UserToken};
+use superhero_game::{Fighter, GameToken, HeroId, UserToken};
 
 /// The status of the extra answer to the first login of a name.
 const USER_CREATED: &str = "USER CREATED";
@@ -124,13 +123,52 @@ impl HeroAnswer {
     }
 }
 
-/// Reads the answer to an action.
-///
-/// # Errors
-/// A rejection, or a frame that is no attack record.
-pub fn parse_action(text: &str) -> Result<AttackRecord, AnswerError> {
-    Frame::parse(text)?;
-    Ok(AttackRecord::from_json(text)?)
+/// The answer to an action: of an [`AttackRecord`](superhero_game::AttackRecord) what a player needs, and nothing that a server
+/// might write in another way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActionAnswer {
+    /// The enemy was hit.
+    Attack {
+        /// What is left of it.
+        enemy_health: u64,
+    },
+    /// There was nobody to hit.
+    NotAvailable,
+}
+
+impl ActionAnswer {
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// A rejection, or a frame that is no such answer.
+    pub fn parse(text: &str) -> Result<Self, AnswerError> {
+        #[derive(Deserialize)]
+        struct Status {
+            #[serde(rename = "ACTION")]
+            action: Action,
+            #[serde(rename = "DETAILS")]
+            details: Details,
+        }
+        #[derive(Deserialize)]
+        enum Action {
+            #[serde(rename = "ATTACK")]
+            Attack,
+            #[serde(rename = "NA")]
+            NotAvailable,
+        }
+        #[derive(Deserialize)]
+        struct Details {
+            #[serde(rename = "ENEMY_HEALTH_POST")]
+            enemy_health: Option<Number>,
+        }
+
+        let Status { action, details } = Frame::parse(text)?.status()?;
+        Ok(match (action, details.enemy_health) {
+            (Action::Attack, Some(Number(enemy_health))) => Self::Attack { enemy_health },
+            (Action::Attack, None) => return Err(serde_json::Error::missing_field("ENEMY_HEALTH_POST").into()),
+            (Action::NotAvailable, _) => Self::NotAvailable,
+        })
+    }
 }
 
 /// Why a frame from the server is not the answer that was expected.
@@ -148,8 +186,6 @@ pub enum AnswerError {
 /// A frame from the server, its parts not yet read.
 #[derive(Deserialize)]
 pub(crate) struct Frame<'a> {
-    #[serde(rename = "TIMESTAMP", borrow)]
-    pub(crate) timestamp: Option<Cow<'a, str>>,
     #[serde(rename = "PAYLOAD", borrow)]
     payload: &'a RawValue,
     #[serde(rename = "STATUS", borrow)]
@@ -217,7 +253,7 @@ struct Number(u64);
 
 impl Number {
     fn hero(&self) -> Result<HeroId, AnswerError> {
-        let id = u32::try_from(self.0).map_err(<serde_json::Error as serde::de::Error>::custom)?;
+        let id = u32::try_from(self.0).map_err(serde_json::Error::custom)?;
         Ok(HeroId(id))
     }
 }
@@ -249,7 +285,9 @@ impl<'de> Deserialize<'de> for Number {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use chrono::DateTime;
     use proptest::prelude::*;
+    use superhero_game::{Action, AttackRecord};
 
     use super::*;
     use crate::Rejection;
@@ -315,7 +353,22 @@ mod tests {
         assert_eq!(status(LoginAnswer::parse(&json).unwrap_err()), rejection.to_string());
         assert_eq!(status(FindAnswer::parse(&json).unwrap_err()), rejection.to_string());
         assert_eq!(status(HeroAnswer::parse(&json).unwrap_err()), rejection.to_string());
-        assert_eq!(status(parse_action(&json).unwrap_err()), rejection.to_string());
+        assert_eq!(status(ActionAnswer::parse(&json).unwrap_err()), rejection.to_string());
+    }
+
+    #[test]
+    fn of_an_attack_record_only_what_a_player_needs_is_read() {
+        let (timestamp, attack) =
+            (DateTime::UNIX_EPOCH, Action::Attack { enemy: user(), damage: 5, health_prior: 9, health_post: 4 });
+        let record = AttackRecord { timestamp, game: game(), user: user(), action: attack }.to_json();
+        let expected = ActionAnswer::Attack { enemy_health: 4 };
+        assert_eq!(ActionAnswer::parse(&record).unwrap(), expected);
+        let other = r#"{"TIMESTAMP": 1795371321.5, "PAYLOAD": {}, "STATUS": {"ACTION": "ATTACK", "DETAILS": {"ENEMY_HEALTH_POST": "4"}}}"#;
+        assert_eq!(ActionAnswer::parse(other).unwrap(), expected);
+        let nobody = AttackRecord { timestamp, game: game(), user: user(), action: Action::NotAvailable }.to_json();
+        assert_eq!(ActionAnswer::parse(&nobody).unwrap(), ActionAnswer::NotAvailable);
+        let error = ActionAnswer::parse(&record.replace("POST", "AFTER")).unwrap_err().to_string();
+        assert!(error.contains("missing field `ENEMY_HEALTH_POST`"), "{error}");
     }
 
     proptest! {
@@ -325,7 +378,7 @@ mod tests {
                 let _ = LoginAnswer::parse(&text);
                 let _ = FindAnswer::parse(&text);
                 let _ = HeroAnswer::parse(&text);
-                let _ = parse_action(&text);
+                let _ = ActionAnswer::parse(&text);
             }
         }
     }

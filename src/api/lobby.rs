@@ -1,21 +1,19 @@
 //! The lobby's pushes: what a player is told of its game.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde::de::Error;
-use superhero_game::{Fighter, GameToken, TimestampText, UserToken, parse_timestamp};
+use superhero_game::{Fighter, GameToken, TimestampText, UserToken};
 
 use crate::AnswerError;
-use crate::answer::{Frame, HeroText, HeroWire};
+use crate::answer::{Frame, HeroText};
 
 /// One push of a lobby.
 ///
 /// A stream of them has [`Start`](Self::Start), then [`Turn`](Self::Turn) for each turn of the player, then
-/// [`Complete`](Self::Complete); or [`TimedOut`](Self::TimedOut) alone. Timestamps are the texts of
-/// [`TimestampText`], read back to microseconds.
+/// [`Complete`](Self::Complete); or [`TimedOut`](Self::TimedOut) alone. Timestamps are the texts of [`TimestampText`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LobbyPush {
     /// All seats are taken.
@@ -63,32 +61,37 @@ impl LobbyPush {
             ),
         }
     }
+}
 
+/// Of a [`LobbyPush`] what a player needs, and nothing that a server might write in another way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LobbyNews {
+    /// All seats are taken.
+    Start {
+        /// Everybody who plays; a user who has several seats stands here once.
+        participants: BTreeSet<UserToken>,
+    },
+    /// The player is on turn; some servers say so again and again until its action comes.
+    Turn,
+    /// The game is over.
+    Complete,
+    /// The seats were not filled in time; there will be no game.
+    TimedOut,
+}
+
+impl LobbyNews {
     /// Reads a push.
     ///
     /// # Errors
     /// A rejection of the request for the lobby, or a frame that is no push.
     pub fn parse(text: &str) -> Result<Self, AnswerError> {
         let frame = Frame::parse(text)?;
-        let timestamp = || {
-            let text = frame.timestamp.as_deref().unwrap_or_default();
-            parse_timestamp(text).ok_or_else(|| serde_json::Error::custom(format!("TIMESTAMP {text:?} is no time")))
-        };
         let Status { game: status } = frame.status()?;
         Ok(match status {
-            Stage::Start => {
-                let Started { game, participants, mut heroes } = frame.payload()?;
-                let mut fighters = BTreeMap::new();
-                for user in participants {
-                    let fighter = heroes.remove(&user).map(|hero| hero.fighter()).transpose()?.flatten();
-                    let no_hero = || serde_json::Error::custom(format!("participant {user} has no hero"));
-                    fighters.insert(user, fighter.ok_or_else(no_hero)?);
-                }
-                Self::Start { timestamp: timestamp()?, game, fighters }
-            }
-            Stage::Turn => Self::Turn { game: frame.payload::<Game>()?.game },
-            Stage::Complete => Self::Complete { game: frame.payload::<Game>()?.game },
-            Stage::TimedOut => Self::TimedOut { timestamp: timestamp()?, game: frame.payload::<Game>()?.game },
+            Stage::Start => Self::Start { participants: frame.payload::<Started>()?.participants },
+            Stage::Turn => Self::Turn,
+            Stage::Complete => Self::Complete,
+            Stage::TimedOut => Self::TimedOut,
         })
     }
 }
@@ -130,26 +133,16 @@ enum Stage {
 }
 
 #[derive(Deserialize)]
-struct Game {
-    #[serde(rename = "GAME_TOKEN")]
-    game: GameToken,
-}
-
-#[derive(Deserialize)]
 struct Started {
-    #[serde(rename = "GAME_TOKEN")]
-    game: GameToken,
     #[serde(rename = "PARTICIPANTS")]
-    participants: Vec<UserToken>,
-    #[serde(rename = "PARTICIPANTS_HEROS")]
-    heroes: BTreeMap<UserToken, HeroWire>,
+    participants: BTreeSet<UserToken>,
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
-    use superhero_game::HeroId;
+    use superhero_game::{HeroId, parse_timestamp};
 
     use super::*;
 
@@ -169,48 +162,63 @@ mod tests {
         );
         let started =
             format!(r#""GAME_TOKEN":"{GAME}","PARTICIPANTS":["{one}","{two}"],"PARTICIPANTS_HEROS":{heroes}"#);
-        for (push, json) in [
+        let participants = BTreeSet::from([one.parse().unwrap(), two.parse().unwrap()]);
+        for (push, json, news) in [
             (
                 LobbyPush::Start { timestamp, game, fighters },
                 format!(r#"{{"TIMESTAMP":"{TIME}","PAYLOAD":{{{started}}},"STATUS":{{"GAME":"START"}}}}"#),
+                LobbyNews::Start { participants },
             ),
             (
                 LobbyPush::Turn { game },
                 format!(r#"{{"PAYLOAD":{{"GAME_TOKEN":"{GAME}"}},"STATUS":{{"GAME":"USER'S TURN"}}}}"#),
+                LobbyNews::Turn,
             ),
             (
                 LobbyPush::Complete { game },
                 format!(r#"{{"PAYLOAD":{{"GAME_TOKEN":"{GAME}"}},"STATUS":{{"GAME":"COMPLETE"}}}}"#),
+                LobbyNews::Complete,
             ),
             (
                 LobbyPush::TimedOut { timestamp, game },
                 format!(
                     r#"{{"TIMESTAMP":"{TIME}","PAYLOAD":{{"GAME_TOKEN":"{GAME}"}},"STATUS":{{"GAME":"TIMED OUT"}}}}"#
                 ),
+                LobbyNews::TimedOut,
             ),
         ] {
             assert_eq!(push.to_json(), json);
-            assert_eq!(LobbyPush::parse(&json).unwrap(), push);
+            assert_eq!(LobbyNews::parse(&json).unwrap(), news);
             let spaced = json.replace("\":", "\": ").replace(",\"", ", \"");
-            assert_eq!(LobbyPush::parse(&spaced).unwrap(), push);
+            assert_eq!(LobbyNews::parse(&spaced).unwrap(), news);
+        }
+    }
+
+    #[test]
+    fn another_servers_start_is_read_for_who_plays() {
+        let participants = BTreeSet::from([GAME.parse().unwrap()]);
+        // A user with two seats, a hero that is not known, a time in other words, and none.
+        for json in [
+            format!(
+                r#"{{"TIMESTAMP":1795371321.5,"PAYLOAD":{{"PARTICIPANTS":["{GAME}","{GAME}"],"PARTICIPANTS_HEROS":{{"{GAME}":{{"id":null}}}}}},"STATUS":{{"GAME":"START"}}}}"#
+            ),
+            format!(r#"{{"PAYLOAD":{{"PARTICIPANTS":["{GAME}"],"MORE":1}},"STATUS":{{"GAME":"START","MORE":1}}}}"#),
+        ] {
+            assert_eq!(LobbyNews::parse(&json).unwrap(), LobbyNews::Start { participants: participants.clone() });
         }
     }
 
     #[test]
     fn what_is_no_push_is_told() {
-        let start = format!(
-            r#"{{"TIMESTAMP":"{TIME}","PAYLOAD":{{"GAME_TOKEN":"{GAME}","PARTICIPANTS":["{GAME}"],"PARTICIPANTS_HEROS":{{}}}},"STATUS":{{"GAME":"START"}}}}"#
-        );
         for (json, expected) in [
-            (start, format!("participant {GAME} has no hero")),
+            (r#"{"PAYLOAD":{},"STATUS":{"GAME":"START"}}"#.to_owned(), "missing field `PARTICIPANTS`".to_owned()),
             (r#"{"PAYLOAD":{},"STATUS":{"GAME":"PAUSED"}}"#.to_owned(), "unknown variant `PAUSED`".to_owned()),
-            (r#"{"PAYLOAD":{},"STATUS":{"GAME":"COMPLETE"}}"#.to_owned(), "missing field `GAME_TOKEN`".to_owned()),
             (
                 r#"{"PAYLOAD":{},"STATUS":"UNKNOWN GAME TOKEN"}"#.to_owned(),
                 "rejected by the server: UNKNOWN GAME TOKEN".to_owned(),
             ),
         ] {
-            let error = LobbyPush::parse(&json).unwrap_err().to_string();
+            let error = LobbyNews::parse(&json).unwrap_err().to_string();
             assert!(error.contains(&expected), "{error}");
         }
     }
@@ -218,8 +226,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in any::<String>(), json in r#"[\[\]{}:,"A-Z0-9_ ]{0,60}"#) {
-            let _ = LobbyPush::parse(&text);
-            let _ = LobbyPush::parse(&format!(r#"{{"PAYLOAD":{json},"STATUS":{{"GAME":"START"}}}}"#));
+            let _ = LobbyNews::parse(&text);
+            let _ = LobbyNews::parse(&format!(r#"{{"PAYLOAD":{json},"STATUS":{{"GAME":"START"}}}}"#));
         }
     }
 }

@@ -1,18 +1,19 @@
 //! One bot: its seat, its lobby, its turns.
 //!
 //! Whatever fails during a game, on whichever connection, has one way back: the bot listens to its game's lobby anew, where the
-//! server tells again how the game stands, the bot's turn included. An attack whose answer was lost may so be made
-//! twice, and is then refused as out of turn, or is the bot's next move if the turn has come round meanwhile.
+//! server tells again how the game stands, the bot's turn included. Whether an attack whose answer was lost has been made
+//! is then seen in the heroes, see [`turn`](crate::turn).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use superhero_api::{
-    AnswerError, Endpoint, FindAnswer, HeroAnswer, LobbyPush, LoginAnswer, Rejection, Request, parse_action,
+    ActionAnswer, AnswerError, Endpoint, FindAnswer, HeroAnswer, LobbyNews, LoginAnswer, Rejection, Request,
 };
-use superhero_game::{Action, GameToken, Refusal, UserToken};
+use superhero_game::{GameToken, Refusal, UserToken};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -21,8 +22,9 @@ use crate::connection::{Connection, ConnectionError};
 use crate::crew::{Crew, count};
 use crate::matchmaker::{Matchmaker, Meeting};
 use crate::retry::Retry;
+use crate::turn::{Heroes, Moved};
 
-/// How often a bot listens anew to a game whose lobby stays silent, before it leaves the game.
+/// For how many push timeouts a game may stand still for its bot, which listens to it anew after each, before the bot leaves it.
 const MAX_SILENCES: u32 = 3;
 
 /// A bot, with whatever outlives a game.
@@ -64,20 +66,37 @@ enum Trouble {
     Connection(#[from] ConnectionError),
     #[error(transparent)]
     Answer(#[from] AnswerError),
-    #[error("the lobby was silent for {} s", after.as_secs_f32())]
+    #[error("the lobby told nothing new for {} s", after.as_secs_f32())]
     Silence { after: Duration },
 }
 
 /// A game as its bot knows it.
 struct Seat {
-    /// The how manieth of the bot's games it is, from 0.
+    /// Its place among the bot's games, from 0.
     number: u64,
     game: GameToken,
     user: UserToken,
-    enemies: Vec<UserToken>,
+    /// Who plays, the bot included; nobody before the start is told.
+    participants: BTreeSet<UserToken>,
     /// The attacks that the bot has made in it.
     attacks: u64,
-    silences: u32,
+    /// What the bot's last move made of the heroes, be it acknowledged or not.
+    last: Option<Moved>,
+    /// When the bot last got on in it: to its seat, to the start, or by a move.
+    got_on: Instant,
+}
+
+impl Seat {
+    fn taken(number: u64, game: GameToken, user: UserToken) -> Self {
+        Self { number, game, user, participants: BTreeSet::new(), attacks: 0, last: None, got_on: Instant::now() }
+    }
+}
+
+/// A turn of the bot that is not over.
+struct Turn {
+    /// They stay as they are until the bot moves.
+    heroes: Heroes,
+    moves: Instant,
 }
 
 /// How a game ended for its bot.
@@ -139,7 +158,7 @@ impl Bot {
                     // The next one need not wait for the goodbye.
                     drop(meeting);
                     line.close().await;
-                    return Ok(Some(Seat { number, game, user, enemies: Vec::new(), attacks: 0, silences: 0 }));
+                    return Ok(Some(Seat::taken(number, game, user)));
                 }
                 Err(trouble) => {
                     if let Trouble::Answer(_) = trouble {
@@ -212,17 +231,23 @@ impl Bot {
                 Ok(end) => return Ok(end),
                 Err(trouble) => trouble,
             };
-            let lost = match &trouble {
+            let standstill = MAX_SILENCES * self.crew.config.push_timeout;
+            let patience = match &trouble {
+                Trouble::Answer(AnswerError::Rejected(status))
+                    if matches!(Rejection::refusal(status), Some(Refusal::UnknownGame | Refusal::NotAPlayer)) =>
+                {
+                    Duration::ZERO
+                }
                 Trouble::Silence { .. } => {
-                    seat.silences += 1;
-                    seat.silences >= MAX_SILENCES
+                    // Whatever the heroes made of it: what a new connection tells after so long is no late notice.
+                    seat.last = None;
+                    standstill
                 }
-                Trouble::Answer(AnswerError::Rejected(status)) => {
-                    matches!(Rejection::refusal(status), Some(Refusal::UnknownGame | Refusal::NotAPlayer))
-                }
-                Trouble::Answer(_) | Trouble::Connection(_) => false,
+                Trouble::Answer(_) => standstill,
+                // A server may be away for as long as the bot is told to wait for one.
+                Trouble::Connection(_) => standstill.max(self.crew.config.patience),
             };
-            if lost {
+            if seat.got_on.elapsed() >= patience {
                 tracing::warn!(game = %seat.game, reason = %trouble, "a bot leaves its game");
                 return Ok(End::Abandoned);
             }
@@ -232,76 +257,108 @@ impl Bot {
 
     /// Plays on one connection to the lobby, until the game's end or some trouble.
     async fn listen(&mut self, seat: &mut Seat) -> Result<End, Trouble> {
-        let (sleep, after) = (self.crew.config.sleep, self.crew.config.push_timeout);
+        let after = self.crew.config.push_timeout;
         let mut lobby = self.open(Endpoint::Lobby).await?;
         let request = Request::Lobby { game: seat.game, user: seat.user }.to_json();
         within(self.crew.config.answer_timeout, lobby.send(&[request])).await?;
         let mut silent_until = Instant::now() + after;
-        let mut turn_at = None;
+        let mut turn: Option<Turn> = None;
         loop {
             let text = tokio::select! {
                 biased;
-                text = lobby.receive() => text?,
-                () = until(turn_at) => {
-                    self.take_turn(seat).await?;
-                    turn_at = None;
-                    silent_until = Instant::now() + after;
+                // What is due comes before what is told: a lobby may tell the same without a pause.
+                () = until(turn.as_ref().map(|turn| turn.moves)) => {
+                    if let Some(Turn { heroes, .. }) = turn.take() {
+                        self.act(seat, heroes).await?;
+                        silent_until = silent_until.max(seat.got_on + after);
+                    }
                     continue;
                 }
+                () = sleep_until(silent_until), if turn.is_none() => return Err(Trouble::Silence { after }),
+                text = lobby.receive() => text?,
                 // The server asks idle connections for signs of life, which only reading gives.
                 () = lost(&mut self.hero) => continue,
                 () = lost(&mut self.action) => continue,
-                () = sleep_until(silent_until) => return Err(Trouble::Silence { after }),
             };
-            let push = LobbyPush::parse(&text)?;
+            let news = LobbyNews::parse(&text)?;
             self.retry.succeeded();
-            silent_until = Instant::now() + after;
-            let end = match push {
-                LobbyPush::Start { fighters, .. } => {
-                    seat.enemies = fighters.into_keys().filter(|user| *user != seat.user).collect();
+            let end = match news {
+                LobbyNews::Start { participants } => {
+                    if seat.participants.is_empty() {
+                        seat.got_on = Instant::now();
+                        silent_until = seat.got_on + after;
+                    }
+                    seat.participants = participants;
+                    seat.participants.insert(seat.user);
                     continue;
                 }
-                LobbyPush::Turn { .. } => {
-                    seat.silences = 0;
-                    turn_at = Some(Instant::now() + sleep);
+                LobbyNews::Turn => {
+                    // Another notice of the turn that waits for its move is no other turn.
+                    if turn.is_none() {
+                        turn = self.look(seat).await?;
+                    }
                     continue;
                 }
-                LobbyPush::Complete { .. } => End::Completed,
-                LobbyPush::TimedOut { .. } => End::TimedOut,
+                LobbyNews::Complete => End::Completed,
+                LobbyNews::TimedOut => End::TimedOut,
             };
             lobby.close().await;
             return Ok(end);
         }
     }
 
-    /// Asks for every opponent's hero and attacks a living one.
-    async fn take_turn(&mut self, seat: &mut Seat) -> Result<(), Trouble> {
+    /// Asks for every hero when a turn is announced; `None` if the notice is one more of a turn that is over.
+    ///
+    /// At once, and not when the pause before the move is over: by then others may have moved, and less could be told.
+    async fn look(&mut self, seat: &Seat) -> Result<Option<Turn>, Trouble> {
         let Seat { game, user, .. } = *seat;
-        let questions: Vec<_> =
-            seat.enemies.iter().map(|enemy| Request::Hero { game, user: *enemy }.to_json()).collect();
-        let mut living = Vec::with_capacity(questions.len());
-        for answer in self.ask(Endpoint::Hero, &questions).await? {
-            let answer = HeroAnswer::parse(&answer)?;
-            if answer.fighter.is_some_and(|fighter| fighter.health > 0) {
-                living.push(answer.user);
-            }
+        if seat.participants.is_empty() {
+            tracing::debug!(%game, "a turn is announced before the start");
+            return Ok(None);
         }
-        let enemy = self.choices.enemy(seat.number, seat.attacks, &living);
-        let answers = self.ask(Endpoint::Action, &[Request::Action { game, user, enemy }.to_json()]).await?;
-        match parse_action(&answers[0]) {
-            Ok(record) => {
-                if let Action::Attack { .. } = record.action {
+        let questions: Vec<_> =
+            seat.participants.iter().map(|participant| Request::Hero { game, user: *participant }.to_json()).collect();
+        let mut fighters = BTreeMap::new();
+        for answer in self.ask(Endpoint::Hero, &questions).await? {
+            let HeroAnswer { user, fighter, .. } = HeroAnswer::parse(&answer)?;
+            fighters.insert(user, fighter);
+        }
+        let heroes = Heroes::new(user, fighters);
+        if !heroes.are_on_my_turn(seat.last.as_ref()) {
+            tracing::debug!(%game, "a turn that is over is announced once more");
+            return Ok(None);
+        }
+        Ok(Some(Turn { heroes, moves: Instant::now() + self.crew.config.sleep }))
+    }
+
+    /// Attacks a living enemy.
+    async fn act(&mut self, seat: &mut Seat, heroes: Heroes) -> Result<(), Trouble> {
+        let Seat { game, user, .. } = *seat;
+        let enemy = self.choices.enemy(seat.number, seat.attacks, &heroes.living_enemies());
+        let request = Request::Action { game, user, enemy }.to_json();
+        let last = seat.last.insert(heroes.after_move(enemy));
+        let answers = self.ask(Endpoint::Action, &[request]).await?;
+        match ActionAnswer::parse(&answers[0]) {
+            Ok(answer) => {
+                if let (ActionAnswer::Attack { enemy_health }, Some(enemy)) = (answer, enemy) {
+                    last.correct(enemy, enemy_health);
                     seat.attacks += 1;
                     count(&self.crew.attacks);
                 }
+                seat.got_on = Instant::now();
                 Ok(())
             }
-            // The turn has passed already: by its deadline, or by this very attack, whose first answer was lost.
-            Err(AnswerError::Rejected(status))
-                if matches!(Rejection::refusal(&status), Some(Refusal::OutOfTurn | Refusal::NotInProgress)) =>
-            {
-                tracing::debug!(%game, %status, "a turn is over already");
-                Ok(())
+            Err(AnswerError::Rejected(status)) => {
+                // Nothing was done, so the heroes tell nothing of it.
+                seat.last = None;
+                match Rejection::refusal(&status) {
+                    // The turn has passed already: by its deadline, or by this very attack, whose first answer was lost.
+                    Some(Refusal::OutOfTurn | Refusal::NotInProgress) => {
+                        tracing::debug!(%game, %status, "a turn is over already");
+                        Ok(())
+                    }
+                    _ => Err(AnswerError::Rejected(status).into()),
+                }
             }
             Err(error) => Err(error.into()),
         }

@@ -30,8 +30,8 @@ pub struct PlayersConfig {
     pub connect_timeout: Duration,
     /// For an answer. A server may hold an action back while its events' transport is full.
     pub answer_timeout: Duration,
-    /// For the next push of a lobby, after which the bot asks again on another connection. A lobby is silent while
-    /// its seats fill, and while the others think.
+    /// For news of a lobby, after which the bot asks again on another connection. A lobby is silent while its seats fill,
+    /// and while the others think; a turn that is over and announced once more is no news.
     pub push_timeout: Duration,
     /// For how long a bot tries what fails, without anything that succeeds, before it gives up.
     pub patience: Duration,

@@ -1,4 +1,4 @@
-//! Bots against a server of a few lines, over real sockets: it has one opponent, who only suffers.
+//! Bots against a server of a few lines, over real sockets: it has one opponent, who hits back at once unless a whim says otherwise.
 
 #![allow(clippy::unwrap_used)]
 
@@ -24,6 +24,10 @@ use crate::{PlayersConfig, Summary, run};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const FULL_HEALTH: u64 = 3;
+/// Of the bot: more than its opponent ever takes.
+const OWN_HEALTH: u64 = 100;
+/// How often a turn is announced by servers that do so again and again.
+const EVERY: Duration = Duration::from_millis(10);
 
 /// What the server does out of the ordinary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,21 +47,50 @@ enum Whim {
     PingsHero,
     /// The lobby says nothing.
     Silent,
+    /// Every action is refused.
+    RefusesActions,
+    /// Every action's connection is dropped, and nothing done.
+    DropsEveryAction,
+    /// The first turn is announced before the start is told.
+    TurnBeforeStart,
+    /// The bot is alone in its game, as one user can have two seats.
+    Alone,
+    /// A turn is announced again and again until the action comes, and once more when it has; the opponent hits back as soon as the bot
+    /// has looked at the heroes.
+    Repeats,
+    /// The same, and the action's connection is dropped once in place of the answer, though the attack was made.
+    RepeatsAndDropsAction,
+    /// A turn is announced again and again, and the opponent never hits back.
+    RepeatsForEver,
+}
+
+impl Whim {
+    fn repeats(self) -> bool {
+        matches!(self, Self::Repeats | Self::RepeatsAndDropsAction | Self::RepeatsForEver)
+    }
 }
 
 struct Game {
     whim: Whim,
     whim_done: bool,
     health: u64,
+    own_health: u64,
+    on_turn: bool,
     logins: Vec<String>,
     finds: u32,
+    lobbies: u32,
+    notices: u64,
     attacks: u32,
+    attacks_out_of_turn: u32,
+    nobody_attacked: u32,
 }
 
 struct Server {
     game: Mutex<Game>,
     /// The enemy's health, for the lobbies to see.
     health: watch::Sender<u64>,
+    /// How often the bot has looked at all heroes.
+    looks: watch::Sender<u64>,
     ponged: watch::Sender<bool>,
 }
 
@@ -79,10 +112,24 @@ fn fighter(health: u64) -> Fighter {
 
 impl Server {
     fn new(whim: Whim) -> Arc<Self> {
-        let game = Game { whim, whim_done: false, health: FULL_HEALTH, logins: Vec::new(), finds: 0, attacks: 0 };
+        let game = Game {
+            whim,
+            whim_done: false,
+            health: FULL_HEALTH,
+            own_health: OWN_HEALTH,
+            on_turn: true,
+            logins: Vec::new(),
+            finds: 0,
+            lobbies: 0,
+            notices: 0,
+            attacks: 0,
+            attacks_out_of_turn: 0,
+            nobody_attacked: 0,
+        };
         Arc::new(Self {
             game: Mutex::new(game),
             health: watch::Sender::new(FULL_HEALTH),
+            looks: watch::Sender::new(0),
             ponged: watch::Sender::new(false),
         })
     }
@@ -102,6 +149,7 @@ impl Server {
     }
 
     async fn session(self: Arc<Self>, stream: TcpStream) {
+        stream.set_nodelay(true).unwrap();
         let mut path = String::new();
         #[allow(clippy::result_large_err)]
         let note = |request: &Handshake, response: Response| -> Result<Response, ErrorResponse> {
@@ -143,31 +191,61 @@ impl Server {
                 if self.once(Whim::RefusesFindOnce) {
                     send(socket, Rejection::NoHeroes.to_json()).await;
                 } else {
-                    self.game.lock().unwrap().health = FULL_HEALTH;
+                    {
+                        let mut game = self.game.lock().unwrap();
+                        (game.health, game.own_health, game.on_turn) = (FULL_HEALTH, OWN_HEALTH, true);
+                    }
                     self.health.send_replace(FULL_HEALTH);
                     send(socket, FindAnswer { game: game(), hero: HeroId(1) }.to_json()).await;
                 }
             }
             Request::Lobby { .. } => return self.lobby(socket).await,
             Request::Hero { user, .. } => {
-                assert_eq!(user, enemy());
-                let fighter = fighter(self.game.lock().unwrap().health);
-                send(socket, HeroAnswer { game: game(), user, fighter: Some(fighter) }.to_json()).await;
+                let health = {
+                    let game = self.game.lock().unwrap();
+                    if user == me() { game.own_health } else { game.health }
+                };
+                send(socket, HeroAnswer { game: game(), user, fighter: Some(fighter(health)) }.to_json()).await;
+                if user == me() {
+                    self.looks.send_modify(|looks| *looks += 1);
+                }
                 if self.once(Whim::PingsHero) {
                     socket.send(Message::Ping(Bytes::from_static(b"there?"))).await.unwrap();
                 }
             }
             Request::Action { user, enemy: target, .. } => {
-                assert_eq!((user, target), (me(), Some(enemy())));
+                assert_eq!(user, me());
+                let whim = self.game.lock().unwrap().whim;
+                if whim == Whim::DropsEveryAction {
+                    return false;
+                }
+                if whim == Whim::RefusesActions {
+                    send(socket, Rejection::NoEnemy.to_json()).await;
+                    return true;
+                }
+                let Some(target) = target else {
+                    self.game.lock().unwrap().nobody_attacked += 1;
+                    let action = Action::NotAvailable;
+                    send(socket, AttackRecord { timestamp: Utc::now(), game: game(), user, action }.to_json()).await;
+                    self.health.send_replace(0);
+                    return true;
+                };
+                assert_eq!(target, enemy());
                 let health_post = {
                     let mut game = self.game.lock().unwrap();
                     game.attacks += 1;
+                    game.attacks_out_of_turn += u32::from(!game.on_turn);
                     game.health -= 1;
+                    if whim.repeats() {
+                        game.on_turn = false;
+                    } else {
+                        game.own_health -= 1;
+                    }
                     game.health
                 };
                 let action = Action::Attack { enemy: enemy(), damage: 1, health_prior: health_post + 1, health_post };
                 let record = AttackRecord { timestamp: Utc::now(), game: game(), user, action };
-                let dropped = self.once(Whim::DropsAction);
+                let dropped = self.once(Whim::DropsAction) || self.once(Whim::RepeatsAndDropsAction);
                 if !dropped {
                     send(socket, record.to_json()).await;
                 }
@@ -179,7 +257,11 @@ impl Server {
     }
 
     async fn lobby(&self, socket: &mut WebSocketStream<TcpStream>) -> bool {
-        let whim = self.game.lock().unwrap().whim;
+        let whim = {
+            let mut game = self.game.lock().unwrap();
+            game.lobbies += 1;
+            game.whim
+        };
         if whim == Whim::Silent {
             return true;
         }
@@ -192,8 +274,18 @@ impl Server {
             return true;
         }
         let mut health = self.health.subscribe();
-        let fighters = BTreeMap::from([(me(), fighter(FULL_HEALTH)), (enemy(), fighter(*health.borrow()))]);
+        if self.once(Whim::TurnBeforeStart) {
+            self.announce(socket).await;
+            tokio::time::sleep(EVERY).await;
+        }
+        let mut fighters = BTreeMap::from([(me(), fighter(OWN_HEALTH)), (enemy(), fighter(*health.borrow()))]);
+        if whim == Whim::Alone {
+            fighters.remove(&enemy());
+        }
         send(socket, LobbyPush::Start { timestamp: Utc::now(), game: game(), fighters }.to_json()).await;
+        if whim.repeats() {
+            return self.repeat(socket, whim).await;
+        }
         loop {
             let left = *health.borrow_and_update();
             if left == 0 {
@@ -203,7 +295,7 @@ impl Server {
             if whim == Whim::PingsHero && left < FULL_HEALTH {
                 self.ponged.subscribe().wait_for(|ponged| *ponged).await.unwrap();
             }
-            send(socket, LobbyPush::Turn { game: game() }.to_json()).await;
+            self.announce(socket).await;
             tokio::select! {
                 changed = health.changed() => changed.unwrap(),
                 // The bot listens anew: whatever it was, this connection is over.
@@ -213,6 +305,39 @@ impl Server {
                 return false;
             }
         }
+    }
+
+    /// The lobby of the servers that announce a turn again and again.
+    async fn repeat(&self, socket: &mut WebSocketStream<TcpStream>, whim: Whim) -> bool {
+        let (mut health, mut looks) = (self.health.subscribe(), self.looks.subscribe());
+        loop {
+            let left = *health.borrow_and_update();
+            looks.mark_unchanged();
+            self.announce(socket).await;
+            if left == 0 {
+                send(socket, LobbyPush::Complete { game: game() }.to_json()).await;
+                return true;
+            }
+            let strikes = whim != Whim::RepeatsForEver && !self.game.lock().unwrap().on_turn;
+            tokio::select! {
+                changed = health.changed() => changed.unwrap(),
+                changed = looks.changed(), if strikes => {
+                    changed.unwrap();
+                    let mut game = self.game.lock().unwrap();
+                    // A lobby that the bot has left may have been quicker.
+                    if !std::mem::replace(&mut game.on_turn, true) {
+                        game.own_health -= 1;
+                    }
+                }
+                () = tokio::time::sleep(EVERY), if !strikes => {}
+                _ = socket.next() => return false,
+            }
+        }
+    }
+
+    async fn announce(&self, socket: &mut WebSocketStream<TcpStream>) {
+        self.game.lock().unwrap().notices += 1;
+        send(socket, LobbyPush::Turn { game: game() }.to_json()).await;
     }
 }
 
@@ -318,6 +443,66 @@ async fn idle_connections_answer_pings_while_the_bot_waits() {
 async fn a_game_that_stays_silent_is_left_after_some_tries() {
     let (summary, _) = play(Whim::Silent, |config| config.push_timeout = Duration::from_millis(20)).await;
     assert_eq!(summary, Summary { seats_completed: 0, seats_abandoned: 1, attacks: 0, ..ONE_GAME });
+}
+
+#[tokio::test]
+async fn a_turn_is_one_turn_however_often_it_is_announced() {
+    for sleep in [Duration::ZERO, EVERY / 5, 5 * EVERY] {
+        let (summary, server) = play(Whim::Repeats, |config| config.sleep = sleep).await;
+        assert_eq!(summary, ONE_GAME, "with pauses of {sleep:?}");
+        let game = server.game.lock().unwrap();
+        assert_eq!((u64::from(game.attacks), game.attacks_out_of_turn), (FULL_HEALTH, 0), "with pauses of {sleep:?}");
+        assert!(game.notices > FULL_HEALTH, "nothing was announced again");
+    }
+}
+
+#[tokio::test]
+async fn an_attack_whose_answer_is_lost_is_not_made_again_when_its_turn_is_announced_again() {
+    let (summary, server) = play(Whim::RepeatsAndDropsAction, |_| {}).await;
+    assert_eq!(summary, Summary { reconnects: 1, attacks: FULL_HEALTH - 1, ..ONE_GAME });
+    assert_eq!(server.game.lock().unwrap().attacks_out_of_turn, 0);
+}
+
+#[tokio::test]
+async fn a_turn_that_is_announced_for_ever_is_believed_after_a_silence() {
+    let (summary, server) = play(Whim::RepeatsForEver, |config| config.push_timeout = 20 * EVERY).await;
+    assert_eq!(summary, ONE_GAME);
+    assert!(u64::from(server.game.lock().unwrap().lobbies) >= FULL_HEALTH);
+}
+
+#[tokio::test]
+async fn a_game_in_which_nothing_is_taken_is_left() {
+    for whim in [Whim::RefusesActions, Whim::DropsEveryAction] {
+        let (Summary { finished, seats_abandoned, .. }, _) = play(whim, |config| {
+            config.push_timeout = EVERY;
+            config.patience = 5 * EVERY;
+        })
+        .await;
+        assert_eq!((finished, seats_abandoned), (1, 1), "{whim:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_may_be_longer_than_the_wait_for_a_push() {
+    let (summary, _) = play(Whim::None, |config| {
+        (config.sleep, config.push_timeout) = (30 * EVERY, 15 * EVERY);
+    })
+    .await;
+    assert_eq!(summary, ONE_GAME);
+}
+
+#[tokio::test]
+async fn a_bot_does_not_act_before_it_knows_who_plays() {
+    let (summary, server) = play(Whim::TurnBeforeStart, |_| {}).await;
+    assert_eq!(summary, ONE_GAME);
+    assert_eq!(server.game.lock().unwrap().nobody_attacked, 0);
+}
+
+#[tokio::test]
+async fn a_bot_that_is_alone_in_its_game_attacks_nobody_once() {
+    let (summary, server) = play(Whim::Alone, |_| {}).await;
+    assert_eq!(summary, Summary { attacks: 0, ..ONE_GAME });
+    assert_eq!(server.game.lock().unwrap().nobody_attacked, 1);
 }
 
 #[tokio::test]
