@@ -135,7 +135,7 @@ class Bot:
         async with self.open("game/find") as find:
             found = await Connection(find).ask(FOUND, USER_TOKEN=self.token, PARTICIPANTS=self.participants)
         game, hero = found["PAYLOAD"]["GAME_TOKEN"], found["PAYLOAD"]["HERO_ID"]
-        async with self.open("game/lobby") as lobby, self.open("game/hero") as spec, self.open("game/action") as action:
+        async with self.open("game/lobby") as lobby:
             stream = Connection(lobby)
             await stream.send(GAME_TOKEN=game, USER_TOKEN=self.token)
             opponents = None
@@ -146,7 +146,7 @@ class Bot:
                     opponents = self.opponents(frame, hero)
                 elif matches(frame, TURN):
                     expect(opponents is not None, "a turn before the start", frame)
-                    await self.attack(game, opponents, Connection(spec), Connection(action))
+                    await self.attack(game, opponents)
                 elif matches(frame, COMPLETE):
                     expect(opponents is not None, "an end before the start", frame)
                     self.counts["completed"] += 1
@@ -184,23 +184,26 @@ class Bot:
         expect(drawn[self.token]["id"] == hero, f"another hero than {hero}", start)
         return [player for player in seated if player != self.token]
 
-    async def attack(self, game, opponents, spec, action):
+    async def attack(self, game, opponents):
+        """One move; each request has a connection of its own, as the reference's have."""
         living = {}
         for player in opponents:
-            answer = await spec.ask(HERO_SPEC, GAME_TOKEN=game, USER_TOKEN=player)
+            async with self.open("game/hero") as spec:
+                answer = await Connection(spec).ask(HERO_SPEC, GAME_TOKEN=game, USER_TOKEN=player)
             payload = answer["PAYLOAD"]
             expect((payload["GAME_TOKEN"], payload["USER_TOKEN"]) == (game, player), "another's hero", answer)
             expect(payload["HERO"]["token"] == player, "a hero under another's token", answer)
             if payload["HERO"]["health"] > 0:
                 living[player] = payload["HERO"]["health"]
         enemy = self.random.choice(list(living)) if living else None
-        record = await action.ask(
-            ATTACK if enemy else NOBODY_LEFT,
-            GAME_TOKEN=game,
-            USER_TOKEN=self.token,
-            ENEMY_TOKEN=enemy,
-            ACTION="ATTACK",
-        )
+        async with self.open("game/action") as action:
+            record = await Connection(action).ask(
+                ATTACK if enemy else NOBODY_LEFT,
+                GAME_TOKEN=game,
+                USER_TOKEN=self.token,
+                ENEMY_TOKEN=enemy,
+                ACTION="ATTACK",
+            )
         expect(record["PAYLOAD"] == {"GAME_TOKEN": game, "USER_TOKEN": self.token}, "another's attack", record)
         if enemy:
             self.counts["attacks"] += 1
