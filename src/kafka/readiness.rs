@@ -135,6 +135,24 @@ pub enum NotReady {
     },
 }
 
+/// What a step fails with for now; it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trouble<'a> {
+    /// The step.
+    pub step: Step,
+    /// As in [`NotReady::Timeout`].
+    pub broker: &'a str,
+    /// What the last attempt failed with.
+    pub reason: &'a str,
+}
+
+impl fmt::Display for Trouble<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, broker, reason } = self;
+        write!(f, "the step \"{step}\" fails on {broker}: {reason}")
+    }
+}
+
 /// Does every [`Step`], each until it succeeds, and gives up at the timeout of `config`.
 ///
 /// # Errors
@@ -145,9 +163,27 @@ pub enum NotReady {
 ///
 /// What was made stays: topics, a canary record, an offset.
 pub async fn wait_ready(kafka: &KafkaConfig, config: &ReadinessConfig) -> Result<Report, NotReady> {
+    wait_ready_telling(kafka, config, |_| {}).await
+}
+
+/// As [`wait_ready`]; `tell` hears of each trouble as soon as it is there, once while it stays the same.
+///
+/// # Errors
+///
+/// As [`wait_ready`].
+///
+/// # Cancellation
+///
+/// As [`wait_ready`].
+pub async fn wait_ready_telling(
+    kafka: &KafkaConfig,
+    config: &ReadinessConfig,
+    mut tell: impl FnMut(Trouble<'_>) + Send,
+) -> Result<Report, NotReady> {
     config.check()?;
     let started = Instant::now();
-    let mut progress = Progress { step: Step::Connect, broker: kafka.servers(), reason: String::new() };
+    let (broker, tell): (_, &mut Tell<'_>) = (kafka.servers(), &mut tell);
+    let mut progress = Progress { step: Step::Connect, broker, reason: String::new(), tell };
     // So that a broker that is silent is told as such before the time is over.
     let longest = config.timeout / 3;
     let kafka = KafkaConfig {
@@ -166,11 +202,15 @@ pub async fn wait_ready(kafka: &KafkaConfig, config: &ReadinessConfig) -> Result
     }
 }
 
+/// Who hears of troubles.
+type Tell<'a> = dyn FnMut(Trouble<'_>) + Send + 'a;
+
 /// Where we are, for the message when the time is over.
-struct Progress {
+struct Progress<'a> {
     step: Step,
     broker: String,
     reason: String,
+    tell: &'a mut Tell<'a>,
 }
 
 /// One attempt that failed, and where, if that is known better than before.
@@ -189,7 +229,7 @@ impl Failure {
     }
 }
 
-impl Progress {
+impl Progress<'_> {
     async fn all_steps(&mut self, kafka: &KafkaConfig, config: &ReadinessConfig) -> Report {
         let limit = kafka.request_timeout;
         let connect = || async { Cluster::connect_once(kafka).await.map_err(Failure::somewhere) };
@@ -264,6 +304,7 @@ impl Progress {
                     }
                     if reason != self.reason {
                         info!(%step, broker = self.broker, reason, "Kafka is not ready yet");
+                        (self.tell)(Trouble { step, broker: &self.broker, reason: &reason });
                     }
                     self.reason = reason;
                 }

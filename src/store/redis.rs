@@ -103,7 +103,20 @@ impl Redis {
     /// # Errors
     /// [`StoreError::Unavailable`] that names host, port and database, and why the last attempt failed.
     pub async fn connect(config: RedisConfig, deadline: Duration) -> Result<Self, StoreError> {
+        Self::connect_telling(config, deadline, |_| {}).await
+    }
+
+    /// As [`connect`](Self::connect); `tell` hears why an attempt has failed as soon as it has, once while the reason stays the same.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_telling(
+        config: RedisConfig,
+        deadline: Duration,
+        mut tell: impl FnMut(&str) + Send,
+    ) -> Result<Self, StoreError> {
         let give_up_at = Instant::now() + deadline;
+        let mut told = String::new();
         loop {
             let error = match Self::connect_once(&config).await {
                 Ok(store) => return Ok(store),
@@ -118,6 +131,13 @@ impl Redis {
                     config.database,
                     in_words(&error)
                 )));
+            }
+            let reason = error.to_string();
+            if reason != told {
+                let RedisConfig { host, port, database, .. } = &config;
+                tracing::info!(host, port, database, reason, "Redis is not ready yet");
+                tell(&reason);
+                told = reason;
             }
             tokio::time::sleep(CONNECT_PAUSE).await;
         }
