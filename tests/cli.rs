@@ -44,6 +44,7 @@ pub fn tests() -> Vec<Trial> {
         real("a taken port is named", port_taken),
         real("a Kafka that is not there is named", no_kafka),
         test("a Redis that is not there is named", no_redis),
+        test("a game server that is not there is named at once", no_server),
         real("an unreadable or broken hero file is refused and Redis left as it was", broken_heroes),
         real("an OUTPUT_DIR that cannot be written is named", unwritable_output),
         real("a folder of another cluster is refused", other_cluster),
@@ -549,8 +550,21 @@ async fn no_redis() -> Result<()> {
         let mut command = binary(name);
         command.env("REDIS_PORT", &port).env("WEBSOCKET_PORT", "0").env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
         command.args(["--timeout", "2"]);
-        refused(name, command, NOT_READY, &["Redis", &port]).await?;
+        refused(name, command, NOT_READY, &["Redis is not ready yet", &port]).await?;
     }
+    Ok(())
+}
+
+async fn no_server() -> Result<()> {
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let mut command = binary("superhero-player");
+    command.args(["--players", "3", "--servers", &address]);
+    let mut player = Process::spawn("superhero-player", command)?;
+    player.prints("a bot tries again").await?;
+    player.prints(&address).await?;
+    let printed = player.stop().await?;
+    let told = printed.matches("a bot tries again").count();
+    ensure!(told < 3, "each bot tells the same:\n{printed}");
     Ok(())
 }
 

@@ -150,7 +150,8 @@ async fn pulled() -> Result<()> {
     let mut command = binary("superhero-build-db");
     command.env("REDIS_PORT", redis.port.to_string()).env("REDIS_DB", "7").env("API_TOKEN", "secret-token");
     command.args(["--pull", "--api-url", &url]);
-    Process::spawn("superhero-build-db", command)?.succeed().await?;
+    let printed = Process::spawn("superhero-build-db", command)?.succeed().await?;
+    ensure!(printed.contains("asking for the heroes"), "it does not say whom it asks:\n{printed}");
     let heroes = loaded(redis.port, 7).await?;
     ensure!(heroes.keys().map(String::as_str).eq(["1", "2", "3"]), "pulled {heroes:?}");
     Ok(())

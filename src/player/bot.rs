@@ -398,7 +398,14 @@ impl Bot {
         if let Trouble::Connection(_) = trouble {
             count(&self.crew.reconnects);
         }
-        tracing::debug!(server = %self.crew.config.servers[self.server], reason = %trouble, "a bot tries again");
+        let server = &self.crew.config.servers[self.server];
+        match self.crew.tells_trouble() {
+            true => {
+                let patience_s = self.crew.config.patience.as_secs_f32();
+                tracing::info!(%server, reason = %trouble, patience_s, "a bot tries again, and others perhaps too");
+            }
+            false => tracing::debug!(%server, reason = %trouble, "a bot tries again"),
+        }
         self.server = (self.server + 1) % self.crew.config.servers.len();
         if self.retry.pause().await {
             Ok(())

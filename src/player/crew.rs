@@ -1,16 +1,21 @@
 //! All bots of a process, and what they did.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bot::Bot;
 use crate::matchmaker::Matchmaker;
 use crate::{PlayersConfig, Seating};
+
+/// How often it is told that bots try again; each of thousands may have the same trouble.
+const TELL_TROUBLE_EVERY: Duration = Duration::from_secs(10);
 
 /// Why no bot played.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +86,21 @@ pub(crate) struct Crew {
     pub(crate) seats_abandoned: AtomicU64,
     pub(crate) attacks: AtomicU64,
     pub(crate) reconnects: AtomicU64,
+    /// When a bot's trouble was told last.
+    trouble_told: Mutex<Option<Instant>>,
+}
+
+impl Crew {
+    /// Whether a trouble is to be told; the next one only after a while.
+    pub(crate) fn tells_trouble(&self) -> bool {
+        let now = Instant::now();
+        let mut told = self.trouble_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|told| now - told >= TELL_TROUBLE_EVERY);
+        if due {
+            *told = Some(now);
+        }
+        due
+    }
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
@@ -114,6 +134,7 @@ pub async fn run(config: PlayersConfig, shutdown: CancellationToken) -> Result<S
         seats_abandoned: AtomicU64::new(0),
         attacks: AtomicU64::new(0),
         reconnects: AtomicU64::new(0),
+        trouble_told: Mutex::new(None),
     });
 
     let mut bots = JoinSet::new();

@@ -11,6 +11,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use superhero_service::Secret;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::info;
 
 /// Heroes asked for at the same time; polite to a public API.
 const IN_FLIGHT: usize = 4;
@@ -23,6 +25,9 @@ const MAX_HERO_BYTES: usize = 256 * 1024;
 
 /// From the connection to the whole answer for one hero.
 const HERO_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often it is told that heroes still come.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Why the heroes could not be fetched. The token never shows.
 #[derive(Debug, thiserror::Error)]
@@ -46,11 +51,20 @@ pub(crate) enum PullError {
 /// The heroes in the form of the public superhero JSON.
 pub(crate) async fn pull(url: &str, token: &Secret) -> Result<String, PullError> {
     let api = Api::new(url, token)?;
+    info!(from = api.host, "asking for the heroes");
+    let (mut come, mut told) = (0, Instant::now());
     let heroes: Vec<String> = stream::iter(1..=MAX_HEROES)
         .map(|number| api.hero(number))
         .buffered(IN_FLIGHT)
         .try_take_while(|answer| std::future::ready(Ok(answer.is_ok())))
         .try_filter_map(|answer| std::future::ready(Ok(answer.ok())))
+        .inspect_ok(|_| {
+            come += 1;
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                info!(from = api.host, heroes = come, "heroes still come");
+            }
+        })
         .try_collect()
         .await?;
     if heroes.is_empty() {
