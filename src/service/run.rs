@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -16,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::keys::{hints, words_to_flags};
 use crate::output::{print, print_clap, tell};
 use crate::{Failure, Kind, check, completions, files};
+
+/// What nobody waits for any more and a thread still does at the end, such as looking up a host's name, keeps the process for no longer.
+const BLOCKED_AT_END: Duration = Duration::from_millis(500);
 
 /// The settings of a process.
 pub trait Settings: Parser {
@@ -100,14 +104,16 @@ where
     F: Future<Output = Result<(), Failure>>,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         let interrupted = stop_on_signal(stop.clone());
         tokio::select! {
             ended = body(arguments, stop) => ended,
             failure = interrupted => Err(failure),
         }
-    })
+    });
+    runtime.shutdown_timeout(BLOCKED_AT_END);
+    ended
 }
 
 /// Cancels the token at the first signal and ends at the second, which is a wish not to wait for the first any longer.
@@ -160,4 +166,27 @@ fn without_empty_environment(mut command: Command) -> Command {
         command = command.mut_subcommand(name, without_empty_environment);
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_blocks_does_not_keep_a_process_that_has_ended() {
+        const BLOCKED: Duration = Duration::from_secs(60);
+        let (release, released) = mpsc::channel::<()>();
+        let begun = Instant::now();
+        let body = async |(), _| {
+            let (starts, started) = tokio::sync::oneshot::channel();
+            tokio::task::spawn_blocking(move || starts.send(()).map(|()| released.recv_timeout(BLOCKED)));
+            Ok(started.await?)
+        };
+        drive(body, ()).expect("it has started");
+        assert!(begun.elapsed() < BLOCKED / 2, "it ended after {:?}", begun.elapsed());
+        drop(release);
+    }
 }
