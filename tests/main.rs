@@ -23,6 +23,7 @@ mod readme;
 mod services;
 mod spool;
 mod store;
+mod terminal;
 mod transport;
 mod trials;
 mod up;

@@ -1,6 +1,7 @@
 //! `superhero up`, `trial`, `verify` and `broker` as their users meet them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
@@ -8,9 +9,12 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::checker::files_below;
-use crate::process::{EXIT_DEADLINE, Ended, Process, Signal, binary, eventually};
+use crate::process::{EXIT_DEADLINE, Ended, Process, Signal, binary, eventually, signal};
+use crate::services::free_port;
+use crate::terminal::{Terminal, pieces};
 use crate::test;
 
+const FAILURE: i32 = 1;
 const NOT_VERIFIED: i32 = 4;
 const USAGE: i32 = 2;
 const INTERRUPTED: i32 = 130;
@@ -24,6 +28,9 @@ pub fn tests() -> Vec<Trial> {
         test("up: an unknown key or a bad value is refused with the list of keys", refuses),
         test("up: one SIGTERM ends the playing early and brings everything to its end", stops_early),
         test("up: a second signal aborts", aborts),
+        test("up: a Kafka or a Redis that is not there is told at once, and a signal ends the wait", waits),
+        test("up: on a terminal no line is longer than it is wide, and the first Ctrl-C says what is still done", fits),
+        test("up: on a terminal a wait tells its reason, and Ctrl-C ends it", waits_on_a_terminal),
         test("trial: ends in a table and a chart", trial),
         test("trial scale: one row for each size", scale),
         test("broker: a taken port is named", taken),
@@ -55,6 +62,8 @@ async fn sums_up() -> Result<()> {
     for said in ["Every event is in the files, once.", "latency", "hero", "DuckDB", "pandas", "polars", "Spark", "jq"] {
         ensure!(ended.output.contains(said), "the summary lacks {said:?}:\n{}", ended.output);
     }
+    let verdict = ended.output.lines().last();
+    ensure!(verdict == Some("Every event is in the files, once."), "it ends with {verdict:?}:\n{}", ended.output);
     ensure!(
         !ended.output.contains('\r') && !ended.output.contains('\x1b'),
         "progress where no terminal is:\n{}",
@@ -154,7 +163,9 @@ async fn stops_early() -> Result<()> {
     let out = tempfile::tempdir()?;
     let process = long(out.path()).await?;
     process.signal(Signal::TERM)?;
-    let report = report(&process.wait().await?)?;
+    let ended = process.wait().await?;
+    ensure!(ended.output.contains("stopping: "), "it does not say that it stops:\n{}", ended.output);
+    let report = report(&ended)?;
     ensure!(report["verified"] == true && report["stopped_early"] == true, "{report}");
     ensure!(report["events"]["written"] == report["events"]["emitted"], "{report}");
     Ok(())
@@ -171,6 +182,88 @@ async fn aborts() -> Result<()> {
     Ok(())
 }
 
+/// As long as the patience with a first Ctrl-C.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// A run that needs a service where nobody listens, and the service's address.
+fn command_in_vain(service: &str, out: &Path) -> Result<(Command, String)> {
+    let address = format!("127.0.0.1:{}", free_port()?);
+    Ok((command(&["up", &format!("{service}={address}")], out), address))
+}
+
+async fn waits() -> Result<()> {
+    for (service, name) in [("kafka", "Kafka"), ("redis", "Redis")] {
+        let out = tempfile::tempdir()?;
+        let (command, address) = command_in_vain(service, out.path())?;
+        let mut process = Process::spawn("superhero up", command)?;
+        process.prints(&format!("waiting for {name} at {address}, ")).await?;
+        process.prints("refused").await?;
+        process.signal(Signal::INT)?;
+        let ended = process.wait().await?;
+        ensure!(ended.status.code() == Some(FAILURE), "it ended with {}:\n{}", ended.status, ended.output);
+        let said = format!("stopped before {name} at {address} was ready");
+        ensure!(ended.output.contains(&said), "it does not say {said:?}:\n{}", ended.output);
+        ensure!(!ended.output.contains(['\r', '\x1b']), "it draws where no terminal is:\n{}", ended.output);
+    }
+    Ok(())
+}
+
+async fn waits_on_a_terminal() -> Result<()> {
+    for (service, name) in [("kafka", "Kafka"), ("redis", "Redis")] {
+        let out = tempfile::tempdir()?;
+        let (command, address) = command_in_vain(service, out.path())?;
+        let mut terminal = Terminal::spawn(command, 60, 24)?;
+        shows(&terminal, &format!("waiting for {name} at {address}, 0 of 30 s"), EXIT_DEADLINE).await?;
+        shows(&terminal, "refused", EXIT_DEADLINE).await?;
+        shows(&terminal, &format!("waiting for {name} at {address}, 1 of 30 s"), EXIT_DEADLINE).await?;
+        signal(terminal.child.id().context("it waits")?, Signal::INT)?;
+        shows(&terminal, &format!("stopped before {name} at {address} was ready"), AT_ONCE).await?;
+        let status = tokio::time::timeout(EXIT_DEADLINE, terminal.child.wait()).await??;
+        ensure!(status.code() == Some(FAILURE), "it ended with {status}:\n{}", terminal.written());
+    }
+    Ok(())
+}
+
+async fn fits() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    let mut command = binary("superhero");
+    command.args(["up", "players=10", "games=1000", "pace=0.05", "log-level=info"]);
+    command.arg(format!("out={}", out.path().display()));
+    // The one line that is no progress: a folder's name is told whole.
+    let other = |piece: &String| !piece.starts_with("the run's files go to");
+    let is_longer = |written: &str, columns| {
+        pieces(written).into_iter().filter(other).find(|piece| piece.chars().count() > columns)
+    };
+    let terminal = Terminal::spawn(command, 80, 24)?;
+    shows(&terminal, "playing", EXIT_DEADLINE).await?;
+    shows(&terminal, "lag", EXIT_DEADLINE).await?;
+    let wide = terminal.written();
+    ensure!(is_longer(&wide, 80).is_none(), "longer than 80 columns: {:?}", is_longer(&wide, 80));
+
+    terminal.resize(24, 24)?;
+    let drawings = || terminal.written().matches("playing").count();
+    let before = drawings();
+    // One drawing may be under way with the old size.
+    eventually("it is drawn at the new size", EXIT_DEADLINE, async || Ok(drawings() > before + 1)).await?;
+    let narrow = terminal.written().len();
+    eventually("it is drawn again", EXIT_DEADLINE, async || Ok(drawings() > before + 3)).await?;
+
+    signal(terminal.child.id().context("it plays")?, Signal::INT)?;
+    eventually("the stop is told", AT_ONCE, async || Ok(terminal.written()[narrow..].contains("stopping: "))).await?;
+    signal(terminal.child.id().context("it stops")?, Signal::INT)?;
+    let narrow = terminal.written().split_off(narrow);
+    ensure!(is_longer(&narrow, 24).is_none(), "longer than 24 columns: {:?}", is_longer(&narrow, 24));
+    Ok(())
+}
+
+async fn shows(terminal: &Terminal, text: &str, deadline: Duration) -> Result<()> {
+    eventually(&format!("{text:?} is shown"), deadline, async || Ok(terminal.written().contains(text)))
+        .await
+        .with_context(|| {
+            format!("its last lines are {:?}", pieces(&terminal.written()).iter().rev().take(20).collect::<Vec<_>>())
+        })
+}
+
 async fn trial() -> Result<()> {
     let out = tempfile::tempdir()?;
     for name in ["production", "workers", "dead-workers"] {
@@ -181,6 +274,8 @@ async fn trial() -> Result<()> {
         }
         let since = if name == "dead-workers" { "s after the workers' start" } else { "s after the last event" };
         ensure!(ended.output.contains(since), "{name} does not count the lag's time {since:?}:\n{}", ended.output);
+        let verdict = ended.output.lines().last();
+        ensure!(verdict == Some("Every event is in the files, once."), "it ends with {verdict:?}:\n{}", ended.output);
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ impl Up {
 
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         play(self.config()?, &self.run, stop, |report, output| match output {
-            Output::Text => report.to_string(),
+            Output::Text => format!("{report}\n\n{}", report.verdict()),
             Output::Json => json(report),
         })
         .await
@@ -66,7 +66,7 @@ pub(crate) async fn play(
     let _log = run.log(&simulation)?;
     tell(format_args!("the run's files go to {}", simulation.folder().display()));
     let progress = simulation.progress();
-    let (played, ()) = tokio::join!(Box::pin(simulation.run(stop.clone())), draw(progress));
+    let played = draw(progress, stop.clone(), Box::pin(simulation.run(stop.clone()))).await;
     let (report, mut pipeline) = played.map_err(failure)?;
     let printed = print(show(&report, run.output));
     if keep && !stop.is_cancelled() {
@@ -77,8 +77,16 @@ pub(crate) async fn play(
             servers.join(" and ")
         ));
         stop.cancelled().await;
+        tell("stopping: what was logged meanwhile is still written; Ctrl-C again aborts");
     }
-    for fault in pipeline.close().await {
+    let progress = pipeline.progress();
+    let closing = pipeline.close();
+    let faults = match keep {
+        // That it stops has been told.
+        true => draw(progress, CancellationToken::new(), closing).await,
+        false => closing.await,
+    };
+    for fault in faults {
         tell(format_args!("while stopping: {fault}"));
     }
     printed?;

@@ -19,6 +19,7 @@ mod pipeline;
 mod progress;
 mod quote;
 mod report;
+mod screen;
 mod simulation;
 mod usage;
 
@@ -27,7 +28,8 @@ pub use folder::{LOG, Sweep, runs};
 pub use history::History;
 pub use next::Next;
 pub use pipeline::Pipeline;
-pub use progress::{Progress, Stage, draw};
+pub use progress::{Progress, Stage};
 pub use quote::shell_path;
 pub use report::{Events, Files, Games, Lag, Latency, Report, Settings, Used, Winner};
+pub use screen::draw;
 pub use simulation::{Simulation, SimulationError};

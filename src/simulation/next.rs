@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(folder: &str, expected: [&str; 4]) {
+    fn check(folder: &str, expected: [&str; 5]) {
         let next = Next::new(Path::new(folder)).to_string();
         let lines: Vec<_> = next.lines().map(|line| &line[14..]).collect();
         assert_eq!(lines, expected);
@@ -73,6 +73,7 @@ mod tests {
                  'data/run-1/superhero/GAME_PODIUM/*/*.jsonl.gz' GROUP BY rank ORDER BY rank\"",
                 "pandas.concat(pandas.read_json(file, lines=True) for file in \
                  glob.glob('data/run-1/superhero/GAME_PODIUM/*/*.jsonl.gz'))",
+                "polars.scan_ndjson('data/run-1/superhero/GAME_PODIUM/*/*.jsonl.gz').filter(polars.col('rank') == 1).collect()",
                 "spark.read.json('data/run-1/superhero/GAME_PODIUM').where('rank = 1').show()",
                 "zcat data/run-1/superhero/GAME_PODIUM/*/*.jsonl.gz | jq -c 'select(.rank == 1)'",
             ],
@@ -86,6 +87,7 @@ mod tests {
             [
                 r"duckdb -c 'SELECT rank, avg(rounds), sum(damage_delivered) FROM '\''it'\'''\''s $a [[]b][*]/superhero/GAME_PODIUM/*/*.jsonl.gz'\'' GROUP BY rank ORDER BY rank'",
                 r"pandas.concat(pandas.read_json(file, lines=True) for file in glob.glob('it\'s $a [[]b][*]/superhero/GAME_PODIUM/*/*.jsonl.gz'))",
+                r"polars.scan_ndjson('it\'s $a [[]b][*]/superhero/GAME_PODIUM/*/*.jsonl.gz').filter(polars.col('rank') == 1).collect()",
                 r"spark.read.json('it\'s $a \\[b\\]\\*/superhero/GAME_PODIUM').where('rank = 1').show()",
                 r"zcat 'it'\''s $a [b]*/superhero/GAME_PODIUM'/*/*.jsonl.gz | jq -c 'select(.rank == 1)'",
             ],

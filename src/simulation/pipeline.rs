@@ -27,10 +27,10 @@ use crate::history::History;
 use crate::progress::{Progress, Stage, Watcher};
 
 /// Far more than a broker in the same process needs, and what a real one needs to elect a leader.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const FLUSH_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Workers that commit nothing for so long, though there is something, will not.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A Kafka that has not told its offsets for so long, though asked again and again, is given up.
 const UNREACHABLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,6 +99,11 @@ impl Pipeline {
 
     pub(crate) fn with_redis(self, redis: Redis) -> Self {
         Self { redis: Some(redis), ..self }
+    }
+
+    /// How it goes on.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
     }
 
     /// The bootstrap servers of Kafka, embedded or not.
@@ -188,6 +193,7 @@ impl Pipeline {
 
     /// Waits until every event is acknowledged.
     pub(crate) async fn flush(&mut self) -> Counters {
+        self.stage(Stage::Flushing);
         if let Some(guard) = &self.guard {
             let flushed = async {
                 while guard.counters().queued_events > 0 {
@@ -205,7 +211,9 @@ impl Pipeline {
 
     /// Stops the servers, and then delivers what they have logged.
     pub(crate) async fn stop_servers(&mut self) -> Counters {
+        self.stage(Stage::EndingGames);
         self.servers.close("a server", &mut self.findings).await;
+        self.stage(Stage::Flushing);
         if let Some(guard) = self.guard.take() {
             self.counters = match guard.close(FLUSH_DEADLINE).await {
                 Ok(report) => report.counters,
@@ -220,6 +228,7 @@ impl Pipeline {
 
     /// Waits until the workers have committed all that is there now, and gives back what they have not; none if that is not known.
     pub(crate) async fn catch_up(&mut self) -> Option<u64> {
+        self.stage(Stage::CatchingUp);
         let mut watch = CatchUp { target: None, done: 0, left: None, moved: Instant::now(), unknown: None };
         let mut meter = None;
         loop {
@@ -245,6 +254,7 @@ impl Pipeline {
 
     /// Stops the workers, which publish what they have.
     pub(crate) async fn stop_workers(&mut self) {
+        self.stage(Stage::StoppingWorkers);
         self.workers.close("a worker", &mut self.findings).await;
     }
 

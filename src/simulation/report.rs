@@ -322,14 +322,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { settings, games, events, latency, lag, files, used, .. } = self;
         let count = HumanCount;
-        match (self.verified, self.stopped_early) {
-            (true, false) => writeln!(f, "Every event is in the files, once."),
-            (true, true) => writeln!(f, "Stopped early. Every event that was logged is in the files, once."),
-            (false, _) => {
-                writeln!(f, "{}", if games.completed == 0 { "NO GAME WAS PLAYED" } else { "NOT VERIFIED" })?;
-                self.findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))
-            }
-        }?;
+        writeln!(f, "{}", self.verdict())?;
+        self.findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))?;
         writeln!(f)?;
         let mut row = |name: &str, text: String| writeln!(f, "{name:<14}{text}");
         row(
@@ -413,6 +407,16 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// What came of it in one line, the first of what [`Display`](fmt::Display) shows; to be said again below what may not fit a screen.
+    pub fn verdict(&self) -> &'static str {
+        match (self.verified, self.stopped_early) {
+            (true, false) => "Every event is in the files, once.",
+            (true, true) => "Stopped early. Every event that was logged is in the files, once.",
+            (false, _) if self.games.completed == 0 => "NO GAME WAS PLAYED",
+            (false, _) => "NOT VERIFIED",
+        }
+    }
+
     fn write_board(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.winners.is_empty() {
             return Ok(());

@@ -16,10 +16,10 @@ use chrono::Utc;
 use superhero_event::topic;
 use superhero_game::{Hero, HeroId, built_in_roster};
 use superhero_kafka::KafkaConfig;
-use superhero_kafka::readiness::{NotReady, ReadinessConfig, wait_ready};
+use superhero_kafka::readiness::{NotReady, ReadinessConfig, Trouble, wait_ready_telling};
 use superhero_player::PlayersError;
 use superhero_store::memory::Memory;
-use superhero_store::redis::Redis;
+use superhero_store::redis::{Redis, RedisConfig};
 use superhero_store::{GameStore, StoreError};
 use superhero_transport::{KafkaPublisher, Publisher, StartError, Transport, TransportConfig};
 use superhero_verify::{VerifyConfig, VerifyError, verify};
@@ -41,7 +41,10 @@ use crate::report::{Played, Report};
 use crate::{SimulationConfig, WorkersStart};
 
 /// A Kafka or a Redis that is not there by then is told.
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a run is stopped before that waits for no service.
+const FIRST_GAME: &str = "the first game";
 
 /// A run that is ready to begin: it has its folder and, if it is to have one, its broker.
 #[derive(Debug)]
@@ -100,6 +103,14 @@ pub enum SimulationError {
     /// The files cannot be read back.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// Somebody stopped it before anything was played.
+    #[error("stopped before {before}{}", .trouble.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default())]
+    Stopped {
+        /// What it was waiting for.
+        before: String,
+        /// Why that took so long, if it is known.
+        trouble: Option<String>,
+    },
 }
 
 impl Simulation {
@@ -124,7 +135,7 @@ impl Simulation {
         };
         let publisher = Publisher::Kafka(KafkaPublisher::new(kafka.clone()));
         let transport = Transport::new(TransportConfig::new(publisher, config.players * SOCKETS_PER_PLAYER));
-        let progress = watch::Sender::new(Progress::default());
+        let progress = watch::Sender::new(Progress { planned: config.bots().planned_games(), ..Progress::default() });
         Ok(Self { config, kafka, folder, transport, games: Games::default(), broker, progress })
     }
 
@@ -152,7 +163,7 @@ impl Simulation {
     }
 
     /// Plays, and reads the files back. `stop` ends the playing early; what has happened by then is brought to its end and
-    /// reported. The pipeline that comes with the report still runs if the configuration says so.
+    /// reported. Before the playing it ends everything. The pipeline that comes with the report still runs if the configuration says so.
     ///
     /// # Errors
     /// [`SimulationError`]. What went wrong without keeping the run from its end is in the report.
@@ -166,7 +177,7 @@ impl Simulation {
                 self.play(store, Some(GAME_EXPIRY), stop).await
             }
             Some(redis) => {
-                let store = Redis::connect(redis, READY_TIMEOUT).await?;
+                let store = connect(redis, &self.progress, &stop).await?;
                 let (report, pipeline) = self.play(store.clone(), None, stop).await?;
                 Ok((report, pipeline.with_redis(store)))
             }
@@ -181,33 +192,39 @@ impl Simulation {
     ) -> Result<(Report, Pipeline), SimulationError> {
         let Self { config, kafka, folder, transport, games, broker, progress } = self;
         let begun = Instant::now();
-        let readiness = ReadinessConfig {
-            partitions: config.partitions,
-            timeout: READY_TIMEOUT,
-            ..ReadinessConfig::new(topic::ALL)
+        let embedded = broker.is_some();
+        let starting = async {
+            let readiness = ReadinessConfig {
+                partitions: config.partitions,
+                timeout: READY_TIMEOUT,
+                ..ReadinessConfig::new(topic::ALL)
+            };
+            let tell = |trouble: Trouble<'_>| tell(&progress, &trouble.to_string());
+            wait_ready_telling(&kafka, &readiness, tell).await.map_err(Box::new)?;
+            Ok(transport.start().await?)
         };
-        wait_ready(&kafka, &readiness).await.map_err(Box::new)?;
-        let guard = transport.start().await?;
+        let service = (!embedded).then(|| format!("Kafka at {}", kafka.servers()));
+        let guard = wait_for(service, &progress, &stop, starting).await?;
         let producer = guard.producer().map(|producer| producer.as_u128());
         let worker =
             WorkerConfig { sink: config.sink(), game_expiry, ..WorkerConfig::new(kafka.clone(), topic::ALL, &folder) };
         let mut pipeline = Pipeline::new(kafka.clone(), broker, guard, progress);
-        pipeline.watch(games.clone()).await?;
+        match stop.run_until_cancelled(Box::pin(pipeline.watch(games.clone()))).await {
+            Some(watching) => watching?,
+            None => return Err(SimulationError::Stopped { before: FIRST_GAME.to_owned(), trouble: None }),
+        }
         if config.workers_start == WorkersStart::AtOnce {
             pipeline.start_workers(config.workers, &worker, &store);
         }
         pipeline.start_servers(config.servers, &config.server(), &store).await?;
 
         pipeline.stage(Stage::Playing);
-        let bots = config.bots();
-        let planned = bots.planned_games();
-        let players = pipeline.play(bots, &stop).await?;
-        pipeline.stage(Stage::Flushing);
+        let planned = pipeline.progress().borrow().planned;
+        let players = pipeline.play(config.bots(), &stop).await?;
         let counters = match config.keep {
             true => pipeline.flush().await,
             false => pipeline.stop_servers().await,
         };
-        pipeline.stage(Stage::CatchingUp);
         if config.workers_start == WorkersStart::AfterGames {
             pipeline.start_workers(config.workers, &worker, &store);
         }
@@ -251,9 +268,41 @@ impl Simulation {
             findings: pipeline.take_findings(),
         };
         let report = Report::new(&config, folder, played, &verification);
-        pipeline.stage(Stage::Done);
         Ok((report, pipeline))
     }
+}
+
+async fn connect(
+    config: RedisConfig,
+    progress: &watch::Sender<Progress>,
+    stop: &CancellationToken,
+) -> Result<Redis, SimulationError> {
+    let service = format!("Redis at {}:{}", config.host, config.port);
+    let connecting = Redis::connect_telling(config, READY_TIMEOUT, |reason| tell(progress, reason));
+    wait_for(Some(service), progress, stop, async { Ok(connecting.await?) }).await
+}
+
+/// Does what takes a service that may not be there yet, until `stop`.
+async fn wait_for<T>(
+    service: Option<String>,
+    progress: &watch::Sender<Progress>,
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T, SimulationError>>,
+) -> Result<T, SimulationError> {
+    progress.send_modify(|progress| progress.waiting_for.clone_from(&service));
+    let done = match stop.run_until_cancelled(Box::pin(work)).await {
+        Some(done) => done,
+        None => {
+            let before = service.map_or_else(|| FIRST_GAME.to_owned(), |service| format!("{service} was ready"));
+            Err(SimulationError::Stopped { before, trouble: progress.borrow().trouble.clone() })
+        }
+    };
+    progress.send_modify(|progress| (progress.waiting_for, progress.trouble) = (None, None));
+    done
+}
+
+fn tell(progress: &watch::Sender<Progress>, trouble: &str) {
+    progress.send_modify(|progress| progress.trouble = Some(trouble.to_owned()));
 }
 
 fn built_in_names() -> BTreeMap<HeroId, String> {
