@@ -92,7 +92,8 @@ impl One {
 }
 
 fn with_chart(report: &Report) -> String {
-    format!("{report}\n\nrecords that the workers had not committed\n\n{}", report.lag.over_time.chart())
+    let (chart, verdict) = (report.lag.over_time.chart(), report.verdict());
+    format!("{report}\n\nrecords that the workers had not committed\n\n{chart}\n\n{verdict}")
 }
 
 impl Scale {
@@ -108,11 +109,13 @@ impl Scale {
         let seed = self.run.seed();
         let mut reports = Vec::new();
         let mut unverified = Vec::new();
-        for players in &self.players {
+        let runs = self.players.len();
+        for (number, players) in (1..).zip(&self.players) {
             if stop.is_cancelled() {
+                tell(format_args!("stopped early: {} of {runs} runs", reports.len()));
                 break;
             }
-            tell(format_args!("players={players}"));
+            tell(format_args!("players={players}, run {number} of {runs}"));
             let report = self.one(*players, seed, &stop).await?;
             if report["verified"] != true {
                 unverified.push(format!("players={players}: {}", report["findings"]));
@@ -163,7 +166,7 @@ async fn finish(child: Child, stop: &CancellationToken) -> Result<Vec<u8>, Failu
 /// A row for each run.
 fn table(reports: &[Value]) -> String {
     const COLUMNS: [&str; 9] =
-        ["players", "games/s", "events/s", "cpu/event", "peak lag", "p50", "p99", "memory", "verified"];
+        ["players", "games/s", "events/s", "cpu/event", "max lag", "p50", "p99", "memory", "verified"];
     let mut rows = vec![COLUMNS.map(str::to_owned)];
     rows.extend(reports.iter().map(row));
     let mut text = String::new();
@@ -171,7 +174,7 @@ fn table(reports: &[Value]) -> String {
         for (column, cell) in row.iter().enumerate() {
             let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
             // Writing to memory does not fail.
-            let _ = write!(text, "{}{cell:>width$}", if column == 0 { "" } else { "   " });
+            let _ = write!(text, "{}{cell:>width$}", if column == 0 { "" } else { "  " });
         }
         text.push('\n');
     }
@@ -184,6 +187,10 @@ fn row(report: &Value) -> [String; 9] {
         Some(number) => format!("{number:.digits$}{unit}"),
         None => "–".to_owned(),
     };
+    let time = |value: &Value| match value.as_f64() {
+        Some(ms) if ms >= 1000.0 => format!("{:.1} s", ms / 1000.0),
+        _ => number(value, 0, " ms"),
+    };
     let mebibytes = report["used"]["peak_memory_bytes"].as_f64().map_or(json!(null), |bytes| json!(bytes / 1048576.0));
     [
         number(&report["settings"]["players"], 0, ""),
@@ -191,8 +198,8 @@ fn row(report: &Value) -> [String; 9] {
         number(&report["events"]["per_second"], 0, ""),
         number(&report["used"]["cpu_us_per_event"], 0, " µs"),
         number(&report["lag"]["peak"], 0, ""),
-        number(&report["latency"]["p50_ms"], 0, " ms"),
-        number(&report["latency"]["p99_ms"], 0, " ms"),
+        time(&report["latency"]["p50_ms"]),
+        time(&report["latency"]["p99_ms"]),
         number(&mebibytes, 0, " MiB"),
         if report["verified"] == true { "yes" } else { "NO" }.to_owned(),
     ]
