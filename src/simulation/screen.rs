@@ -44,8 +44,7 @@ pub async fn draw<T>(progress: watch::Receiver<Progress>, stop: CancellationToke
 }
 
 async fn show(progress: watch::Receiver<Progress>, stop: CancellationToken) -> Infallible {
-    let mut screen = match std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-    {
+    let mut screen = match stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb") {
         true => Screen::Terminal(Terminal::default()),
         false => Screen::Plain(Plain::default()),
     };
@@ -187,8 +186,16 @@ impl Plain {
 
 /// Nobody is there to be told that standard error cannot be written.
 fn write(text: &str) {
-    let mut stderr = std::io::stderr().lock();
+    let mut stderr = stderr().lock();
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a screen is more than lines that are told, and what cannot be written to it is ignored"
+)]
+fn stderr() -> std::io::Stderr {
+    std::io::stderr()
 }
 
 /// A terminal's size in characters.
@@ -206,7 +213,7 @@ impl Size {
 }
 
 fn size() -> Size {
-    match rustix::termios::tcgetwinsize(std::io::stderr()) {
+    match rustix::termios::tcgetwinsize(stderr()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
             Size { columns: size.ws_col.into(), rows: size.ws_row.into() }
         }
