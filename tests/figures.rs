@@ -199,7 +199,9 @@ async fn no_game() -> Result<()> {
     process.signal(Signal::TERM)?;
     let ended = process.wait().await?;
     ensure!(ended.status.code() == Some(NOT_VERIFIED), "it ended with {}:\n{}", ended.status, ended.output);
-    let summary = ended.output.lines().find(|line| !line.starts_with("the run's files")).unwrap_or_default();
+    // What comes before is told on standard error.
+    let mut lines = ended.output.lines().skip_while(|line| !line.starts_with("stopping: ")).skip(1);
+    let summary = lines.next().unwrap_or_default();
     ensure!(summary == "NO GAME WAS PLAYED", "it says first {summary:?}:\n{}", ended.output);
     Ok(())
 }

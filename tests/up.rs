@@ -33,6 +33,7 @@ pub fn tests() -> Vec<Trial> {
         test("up: on a terminal a wait tells its reason, and Ctrl-C ends it", waits_on_a_terminal),
         test("trial: ends in a table and a chart", trial),
         test("trial scale: one row for each size", scale),
+        test("trial scale: a SIGTERM reaches the run that goes on", scale_stops),
         test("broker: a taken port is named", taken),
     ]
 }
@@ -146,9 +147,9 @@ async fn refuses() -> Result<()> {
 }
 
 /// A run that would take long.
-async fn long(out: &Path) -> Result<Process> {
+async fn long(words: &[&str], out: &Path) -> Result<Process> {
     let mut command = binary("superhero");
-    command.args(["up", "players=10", "games=1000", "pace=0.05", "output=json", "log-level=info"]);
+    command.args(words).args(["games=1000", "pace=0.05", "output=json", "log-level=info"]);
     command.arg(format!("out={}", out.display()));
     let process = Process::spawn("superhero up", command)?;
     eventually("games are over", EXIT_DEADLINE, async || {
@@ -161,7 +162,7 @@ async fn long(out: &Path) -> Result<Process> {
 
 async fn stops_early() -> Result<()> {
     let out = tempfile::tempdir()?;
-    let process = long(out.path()).await?;
+    let process = long(&["up", "players=10"], out.path()).await?;
     process.signal(Signal::TERM)?;
     let ended = process.wait().await?;
     ensure!(ended.output.contains("stopping: "), "it does not say that it stops:\n{}", ended.output);
@@ -173,7 +174,7 @@ async fn stops_early() -> Result<()> {
 
 async fn aborts() -> Result<()> {
     let out = tempfile::tempdir()?;
-    let process = long(out.path()).await?;
+    let process = long(&["up", "players=10"], out.path()).await?;
     // Two of the same kind may be told as one. What the first has begun waits for files to be due, for longer than a signal takes.
     process.signal(Signal::TERM)?;
     process.signal(Signal::INT)?;
@@ -289,6 +290,18 @@ async fn scale() -> Result<()> {
     let players: Vec<_> =
         reports.as_array().context("a list")?.iter().map(|report| &report["settings"]["players"]).collect();
     ensure!(players == [2, 4], "the runs had {players:?} players");
+    Ok(())
+}
+
+async fn scale_stops() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    let process = long(&["trial", "scale", "players=10,20"], out.path()).await?;
+    process.signal(Signal::TERM)?;
+    let ended = process.wait().await?;
+    ensure!(ended.output.contains("stopped early: 1 of 2 runs"), "{}", ended.output);
+    let reports = report(&ended)?;
+    ensure!(reports.as_array().is_some_and(|reports| reports.len() == 1), "{reports}");
+    ensure!(reports[0]["stopped_early"] == true && reports[0]["verified"] == true, "{reports}");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use superhero_service::{Failure, Kind, print, tell, whole_of};
 use superhero_simulation::{Report, SimulationConfig, WorkersStart};
@@ -19,7 +20,7 @@ use crate::up;
 /// Partitions can be shared by so many workers, each with work of its own.
 const WORKERS: usize = 4;
 
-/// For a run that is asked to end by the same Ctrl-C; longer than its own deadlines.
+/// For a run that is asked to end; longer than its own deadlines.
 const CHILD_STOPS_WITHIN: Duration = Duration::from_secs(120);
 
 /// Run one of the evaluations, each ending in a table and the lag over time
@@ -138,6 +139,8 @@ impl Scale {
         command.arg("up").arg(format!("players={players}")).arg(format!("seed={seed}")).arg("output=json");
         command.args(self.run.words()).envs(self.run.secrets());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        // Of the signals that a terminal sends, it gets those that are passed on: each is asked to end once, whoever is asked.
+        command.process_group(0);
         let child = command.spawn()?;
         let output = finish(child, stop).await?;
         serde_json::from_slice(&output).map_err(|error| {
@@ -150,15 +153,25 @@ impl Scale {
     }
 }
 
-/// What the process has printed by its end. A terminal tells the process itself of Ctrl-C.
+/// What the process has printed by its end, which it is asked for at the stop.
 async fn finish(child: Child, stop: &CancellationToken) -> Result<Vec<u8>, Failure> {
+    let process = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
     let mut ended = std::pin::pin!(child.wait_with_output());
     let output = tokio::select! {
         output = &mut ended => output?,
-        () = stop.cancelled() => match timeout(CHILD_STOPS_WITHIN, ended).await {
-            Ok(output) => output?,
-            Err(_) => return Err(Failure::new(Kind::Interrupted, "a run did not end when it was asked to, and was killed")),
-        },
+        () = stop.cancelled() => {
+            if let Some(process) = process {
+                // It may have ended meanwhile.
+                let _ = kill_process(process, Signal::TERM);
+            }
+            match timeout(CHILD_STOPS_WITHIN, ended).await {
+                Ok(output) => output?,
+                Err(_) => {
+                    let error = "a run did not end when it was asked to, and was killed";
+                    return Err(Failure::new(Kind::Interrupted, error));
+                }
+            }
+        }
     };
     Ok(output.stdout)
 }

@@ -132,7 +132,7 @@ impl Redis {
                     in_words(&error)
                 )));
             }
-            let reason = error.to_string();
+            let reason = in_words(&error);
             if reason != told {
                 let RedisConfig { host, port, database, .. } = &config;
                 tracing::info!(host, port, database, reason, "Redis is not ready yet");
