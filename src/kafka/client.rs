@@ -12,7 +12,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::backoff::Backoff;
-use crate::{KafkaConfig, Metadata, MetadataError, TopicPartition, metadata};
+use crate::group::coordinator;
+use crate::wire::{Connection, WireError};
+use crate::{Broker, KafkaConfig, Metadata, MetadataError, TopicPartition, metadata};
 
 /// The largest answer that rskafka may take: a fetch of one partition and some metadata beside it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -66,6 +68,34 @@ pub enum ClientError {
     /// No broker leads the partition just now.
     #[error("Kafka partition {0} has no leader")]
     NoLeader(TopicPartition),
+    /// The cluster tells of a broker where it is, and it is not there for us.
+    #[error(
+        "broker {node_id} of the Kafka cluster tells its clients to connect to {address}, which does not work from here: {source}; \
+         correct the broker's advertised.listeners, or make that address known here"
+    )]
+    Advertised {
+        /// The broker's id.
+        node_id: i32,
+        /// The `host:port` that it advertises.
+        address: String,
+        /// What comes of connecting to it.
+        source: WireError,
+    },
+    /// The broker that keeps a group.
+    #[error("no connection to the coordinator of group {group}: {reason}")]
+    Coordinator {
+        /// The group.
+        group: String,
+        /// What the last attempt failed with.
+        reason: String,
+    },
+}
+
+impl ClientError {
+    /// Whether no other attempt at these addresses will fare better.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::Metadata(error) if error.is_for_good())
+    }
 }
 
 /// What rskafka says, but for the request and the answer of a refusal, which it shows as a programmer sees them.
@@ -103,36 +133,59 @@ pub async fn within<T>(
 }
 
 impl Cluster {
-    /// Connects to a cluster, trying again until `deadline`.
+    /// Connects to a cluster, trying again until `deadline` unless that is in vain.
     ///
     /// # Errors
     ///
     /// What the last attempt failed with.
     pub async fn connect(config: &KafkaConfig, deadline: Instant) -> Result<Self, ClientError> {
-        let started = Instant::now();
-        let mut last = None;
-        let attempts = async {
-            let mut backoff = Backoff::default();
-            loop {
-                match Self::connect_once(config).await {
-                    Ok(cluster) => return cluster,
-                    Err(error) => last = Some(error),
-                }
-                backoff.pause().await;
-            }
-        };
-        timeout_at(deadline, attempts).await.map_err(|_| {
-            last.unwrap_or_else(|| ClientError::Timeout {
-                what: format!("connect to {}", config.servers()),
-                limit_ms: started.elapsed().as_millis(),
-            })
-        })
+        until(deadline, format!("connect to {}", config.servers()), || Self::connect_once(config)).await
     }
 
     pub(crate) async fn connect_once(config: &KafkaConfig) -> Result<Self, ClientError> {
         let cluster = Self { config: config.clone(), rskafka: Mutex::new(None) };
         cluster.rskafka().await?;
         Ok(cluster)
+    }
+
+    /// Makes sure that all those are where the cluster says that they are who have to be asked for every record of `topics` and for
+    /// the offsets of `group`: the leaders, and the coordinator. Tries again until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Advertised`] names the broker and its address; others as [`metadata`](Self::metadata).
+    ///
+    /// # Cancellation
+    ///
+    /// Safe.
+    pub async fn reach(&self, topics: &[String], group: &str, deadline: Instant) -> Result<(), ClientError> {
+        let once = || async {
+            self.reach_leaders(topics).await?;
+            match coordinator::connect(&self.config, group).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(ClientError::Coordinator { group: group.to_owned(), reason: error.to_string() }),
+            }
+        };
+        until(deadline, format!("reach the leaders of {}", topics.join(", ")), once).await
+    }
+
+    /// Connects once to each broker that leads a partition of `topics`; a topic that is not there has none.
+    pub(crate) async fn reach_leaders(&self, topics: &[String]) -> Result<(), ClientError> {
+        let (_, metadata) = metadata::look(&self.config, Some(topics)).await?;
+        for leader in metadata.leaders(topics) {
+            self.greet(leader).await?;
+        }
+        Ok(())
+    }
+
+    /// Connects to a broker and makes sure that it is one.
+    async fn greet(&self, broker: &Broker) -> Result<(), ClientError> {
+        let mut connection = self.connect_to(broker).await?;
+        connection.require(&[], self.config.request_timeout).await.map_err(|source| advertised(broker, source))
+    }
+
+    async fn connect_to(&self, broker: &Broker) -> Result<Connection, ClientError> {
+        Connection::open(&broker.address, &self.config).await.map_err(|source| advertised(broker, source))
     }
 
     /// How the cluster is reached.
@@ -187,15 +240,18 @@ impl Cluster {
         self.existing_partition(topic, partition).await
     }
 
-    /// The address of the partition's leader. Each time another broker is asked first.
+    /// A connection to the partition's leader. Each time another broker is asked first who that is.
     ///
     /// # Errors
     ///
-    /// [`ClientError::UnknownTopic`], [`ClientError::UnknownPartition`] and [`ClientError::NoLeader`].
-    pub(crate) async fn leader(&self, of: &TopicPartition) -> Result<String, ClientError> {
+    /// [`ClientError::UnknownTopic`], [`ClientError::UnknownPartition`], [`ClientError::NoLeader`] and [`ClientError::Advertised`].
+    pub(crate) async fn connect_to_leader(&self, of: &TopicPartition) -> Result<Connection, ClientError> {
+        self.connect_to(&self.leader(of).await?).await
+    }
+
+    async fn leader(&self, of: &TopicPartition) -> Result<Broker, ClientError> {
         let metadata = self.existing(&of.topic, of.partition).await?;
-        let address = metadata.leader_address(&of.topic, of.partition);
-        address.map(str::to_owned).ok_or_else(|| ClientError::NoLeader(of.clone()))
+        metadata.leader(&of.topic, of.partition).cloned().ok_or_else(|| ClientError::NoLeader(of.clone()))
     }
 
     /// A look at a topic that has the partition.
@@ -251,8 +307,12 @@ impl Cluster {
         let mut offsets = BTreeMap::new();
         for partition in known.partitions.keys().copied() {
             let client = self.existing_partition(topic, partition).await?;
-            let what = format!("offset of {}", TopicPartition::new(topic, partition));
-            let offset = within(self.config.request_timeout, what, client.get_offset(at)).await?;
+            let of = TopicPartition::new(topic, partition);
+            let asked = within(self.config.request_timeout, format!("offset of {of}"), client.get_offset(at)).await;
+            let offset = match asked {
+                Ok(offset) => offset,
+                Err(error) => return Err(self.explain(&of, error).await),
+            };
             offsets.insert(partition, offset);
         }
         Ok(offsets)
@@ -264,10 +324,22 @@ impl Cluster {
         let call = client.partition_client(topic, partition, UnknownTopicHandling::Error);
         let found = within(self.config.request_timeout, what, call).await;
         // It keeps a connection that hangs, and asks a broker whose view of the cluster is old for as long as that answers.
-        if found.is_err() {
-            self.rskafka.lock().await.take_if(|kept| Arc::ptr_eq(kept, &client));
+        match found {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                self.rskafka.lock().await.take_if(|kept| Arc::ptr_eq(kept, &client));
+                Err(self.explain(&TopicPartition::new(topic, partition), error).await)
+            }
         }
-        found
+    }
+
+    /// The error, or why the partition's leader cannot be reached: rskafka tells little of that.
+    async fn explain(&self, of: &TopicPartition, error: ClientError) -> ClientError {
+        let greeted = async { self.greet(&self.leader(of).await?).await };
+        match greeted.await {
+            Err(advertised @ ClientError::Advertised { .. }) => advertised,
+            Ok(()) | Err(_) => error,
+        }
     }
 
     async fn rskafka(&self) -> Result<Arc<Client>, ClientError> {
@@ -289,4 +361,32 @@ impl Cluster {
         let client = within(self.config.request_timeout, "read the cluster's metadata", building).await?;
         Ok(Arc::clone(kept.insert(Arc::new(client))))
     }
+}
+
+/// Does `attempt` again and again until it succeeds, until no other will fare better, or until `deadline`, when the last error is
+/// the outcome.
+async fn until<T, F>(deadline: Instant, what: String, attempt: impl Fn() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let started = Instant::now();
+    let mut last = None;
+    let attempts = async {
+        let mut backoff = Backoff::default();
+        loop {
+            match attempt().await {
+                Err(error) if !error.is_for_good() => last = Some(error),
+                ended => return ended,
+            }
+            backoff.pause().await;
+        }
+    };
+    timeout_at(deadline, attempts).await.unwrap_or_else(|_| {
+        let limit_ms = started.elapsed().as_millis();
+        Err(last.unwrap_or(ClientError::Timeout { what, limit_ms }))
+    })
+}
+
+fn advertised(broker: &Broker, source: WireError) -> ClientError {
+    ClientError::Advertised { node_id: broker.node_id, address: broker.address.clone(), source }
 }

@@ -2,7 +2,7 @@
 //!
 //! Metadata version 10 (the first with topic ids), never with auto-creation; CreateTopics version 4.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -91,6 +91,13 @@ pub enum MetadataError {
         /// What is missing.
         what: &'static str,
     },
+}
+
+impl MetadataError {
+    /// Whether no other attempt at these addresses will fare better.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::NoBroker { reasons } if reasons.iter().all(WireError::is_for_good))
+    }
 }
 
 /// How often this process has looked.
@@ -186,8 +193,21 @@ impl Metadata {
 
     /// The address of the leader of a partition, if there are a leader and its address.
     pub fn leader_address(&self, topic: &str, partition: i32) -> Option<&str> {
+        self.leader(topic, partition).map(|leader| leader.address.as_str())
+    }
+
+    /// The leader of a partition, if there are a leader and its address.
+    pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<&Broker> {
         let leader = self.topics.get(topic)?.partitions.get(&partition)?.leader?;
-        Some(&self.brokers.get(&leader)?.address)
+        self.brokers.get(&leader)
+    }
+
+    /// The leaders of all partitions of `topics`, each once.
+    pub(crate) fn leaders<'a>(&'a self, topics: &'a [String]) -> impl Iterator<Item = &'a Broker> {
+        let topics = topics.iter().filter_map(|name| self.topics.get(name));
+        let leaders: BTreeSet<i32> =
+            topics.flat_map(|topic| topic.partitions.values()).filter_map(|partition| partition.leader).collect();
+        leaders.into_iter().filter_map(|leader| self.brokers.get(&leader))
     }
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::backoff::Backoff;
 use crate::config::check_topics;
 use crate::group::{CommitOutcome, Committer, GenerationId, OffsetToCommit, coordinator};
-use crate::{Cluster, ConfigError, KafkaConfig, Metadata, TopicPartition, within};
+use crate::{ClientError, Cluster, ConfigError, KafkaConfig, Metadata, TopicPartition, within};
 
 /// The canary topic has one partition, and all canaries go there.
 const CANARY_PARTITION: i32 = 0;
@@ -78,6 +78,8 @@ pub enum Step {
     CreateTopics,
     /// Every partition of them has a leader.
     AwaitLeaders,
+    /// The leaders are where the cluster says that they are.
+    ReachLeaders,
     /// A record is written.
     ProduceCanary,
     /// The same record is read.
@@ -94,6 +96,7 @@ impl fmt::Display for Step {
             Self::Connect => "connect",
             Self::CreateTopics => "create the missing topics",
             Self::AwaitLeaders => "wait for a leader of every partition",
+            Self::ReachLeaders => "connect to the leaders at their advertised addresses",
             Self::ProduceCanary => "produce a canary record",
             Self::ReadCanary => "read the canary record back",
             Self::CommitOffset => "commit a group offset",
@@ -133,6 +136,16 @@ pub enum NotReady {
         /// What the last attempt failed with.
         reason: String,
     },
+    /// The step that will not succeed, however often it is tried.
+    #[error("Kafka is not ready: the step \"{step}\" fails on {broker}: {reason}")]
+    Never {
+        /// The step.
+        step: Step,
+        /// The list of bootstrap servers, or `host:port` of the broker that was asked.
+        broker: String,
+        /// What it fails with.
+        reason: String,
+    },
 }
 
 /// What a step fails with for now; it is tried again.
@@ -153,11 +166,11 @@ impl fmt::Display for Trouble<'_> {
     }
 }
 
-/// Does every [`Step`], each until it succeeds, and gives up at the timeout of `config`.
+/// Does every [`Step`], each until it succeeds, and gives up at the timeout of `config`, or at once where it would wait in vain.
 ///
 /// # Errors
 ///
-/// [`NotReady::Timeout`] says which step failed on which broker and why.
+/// [`NotReady::Timeout`] and [`NotReady::Never`] say which step failed on which broker and why.
 ///
 /// # Cancellation
 ///
@@ -192,7 +205,10 @@ pub async fn wait_ready_telling(
         ..kafka.clone()
     };
     match timeout_at(started + config.timeout, progress.all_steps(&kafka, config)).await {
-        Ok(report) => Ok(Report { elapsed: started.elapsed(), ..report }),
+        Ok(Ok(report)) => Ok(Report { elapsed: started.elapsed(), ..report }),
+        Ok(Err(InVain)) => {
+            Err(NotReady::Never { step: progress.step, broker: progress.broker, reason: progress.reason })
+        }
         Err(_) => Err(NotReady::Timeout {
             timeout_ms: config.timeout.as_millis(),
             step: progress.step,
@@ -213,30 +229,47 @@ struct Progress<'a> {
     tell: &'a mut Tell<'a>,
 }
 
+/// No attempt at the step can succeed.
+struct InVain;
+
 /// One attempt that failed, and where, if that is known better than before.
 struct Failure {
     broker: Option<String>,
     reason: String,
+    is_for_good: bool,
 }
 
 impl Failure {
     fn somewhere(reason: impl fmt::Display) -> Self {
-        Self { broker: None, reason: reason.to_string() }
+        Self { broker: None, reason: reason.to_string(), is_for_good: false }
     }
 
     fn at(broker: &str, reason: impl fmt::Display) -> Self {
-        Self { broker: Some(broker.to_owned()), reason: reason.to_string() }
+        Self { broker: Some(broker.to_owned()), ..Self::somewhere(reason) }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let broker = match &error {
+            ClientError::Advertised { address, .. } => Some(address.clone()),
+            _ => None,
+        };
+        Self { broker, reason: error.to_string(), is_for_good: error.is_for_good() }
     }
 }
 
 impl Progress<'_> {
-    async fn all_steps(&mut self, kafka: &KafkaConfig, config: &ReadinessConfig) -> Report {
+    async fn all_steps(&mut self, kafka: &KafkaConfig, config: &ReadinessConfig) -> Result<Report, InVain> {
         let limit = kafka.request_timeout;
-        let connect = || async { Cluster::connect_once(kafka).await.map_err(Failure::somewhere) };
-        let cluster = self.repeat(Step::Connect, connect).await;
-        let created = self.repeat(Step::CreateTopics, || create(&cluster, config)).await;
-        let (metadata, leader) = self.repeat(Step::AwaitLeaders, || leaders(&cluster, config)).await;
+        let connect = || async { Ok(Cluster::connect_once(kafka).await?) };
+        let cluster = self.repeat(Step::Connect, connect).await?;
+        let created = self.repeat(Step::CreateTopics, || create(&cluster, config)).await?;
+        let (metadata, leader) = self.repeat(Step::AwaitLeaders, || leaders(&cluster, config)).await?;
         self.note_existing(config, &metadata);
+        let led: Vec<_> = config.topics.iter().chain([&config.canary_topic]).cloned().collect();
+        let reach = || async { Ok(cluster.reach_leaders(&led).await?) };
+        self.repeat(Step::ReachLeaders, reach).await?;
 
         self.broker.clone_from(&leader);
         let token = Uuid::new_v4().to_string();
@@ -244,21 +277,21 @@ impl Progress<'_> {
             let client = canary_client(&cluster, config).await?;
             let what = format!("produce to {}", config.canary_topic);
             let producing = client.produce(vec![canary(&token)], Compression::NoCompression);
-            let offsets = within(limit, what, producing).await.map_err(Failure::somewhere)?;
+            let offsets = within(limit, what, producing).await?;
             offsets.first().copied().ok_or_else(|| Failure::somewhere("the answer has no offset"))
         };
-        let offset = self.repeat(Step::ProduceCanary, produce).await;
+        let offset = self.repeat(Step::ProduceCanary, produce).await?;
 
         let read = || async {
             let client = canary_client(&cluster, config).await?;
             let what = format!("fetch offset {offset} of {}", config.canary_topic);
             let fetching = client.fetch_records(offset, 1..CANARY_FETCH_BYTES, CANARY_MAX_WAIT_MS);
-            let (records, _) = within(limit, what, fetching).await.map_err(Failure::somewhere)?;
+            let (records, _) = within(limit, what, fetching).await?;
             let found =
                 records.iter().any(|r| r.offset == offset && r.record.value.as_deref() == Some(token.as_bytes()));
             if found { Ok(()) } else { Err(Failure::somewhere(format!("the record is not at offset {offset}"))) }
         };
-        self.repeat(Step::ReadCanary, read).await;
+        self.repeat(Step::ReadCanary, read).await?;
 
         let committer = Committer::new(kafka.clone(), config.group.clone());
         let ours = OffsetToCommit {
@@ -270,12 +303,12 @@ impl Progress<'_> {
         // Another process may commit its own canary between our commit and our look; then ours is committed once more.
         loop {
             let commit = || commit(kafka, config, &committer, &ours);
-            let coordinator = self.repeat(Step::CommitOffset, commit).await;
+            let coordinator = self.repeat(Step::CommitOffset, commit).await?;
             let read = || async {
                 let committed = committer.fetch(std::slice::from_ref(&ours.partition)).await;
                 committed.map_err(|e| Failure::at(&coordinator, e))
             };
-            let committed = self.repeat(Step::ReadOffset, read).await;
+            let committed = self.repeat(Step::ReadOffset, read).await?;
             if committed.first().is_some_and(|c| c.offset == Some(ours.offset) && c.metadata == ours.metadata) {
                 break;
             }
@@ -285,10 +318,11 @@ impl Progress<'_> {
             tokio::time::sleep(ANOTHER_CANARY_PAUSE).await;
         }
         info!(cluster = metadata.cluster_id, brokers = metadata.brokers.len(), "Kafka is ready");
-        Report { cluster_id: metadata.cluster_id, brokers: metadata.brokers.len(), created, elapsed: Duration::ZERO }
+        let brokers = metadata.brokers.len();
+        Ok(Report { cluster_id: metadata.cluster_id, brokers, created, elapsed: Duration::ZERO })
     }
 
-    async fn repeat<T, F>(&mut self, step: Step, attempt: impl Fn() -> F) -> T
+    async fn repeat<T, F>(&mut self, step: Step, attempt: impl Fn() -> F) -> Result<T, InVain>
     where
         F: Future<Output = Result<T, Failure>>,
     {
@@ -297,10 +331,14 @@ impl Progress<'_> {
         let mut backoff = Backoff::default();
         loop {
             match attempt().await {
-                Ok(done) => return done,
-                Err(Failure { broker, reason }) => {
+                Ok(done) => return Ok(done),
+                Err(Failure { broker, reason, is_for_good }) => {
                     if let Some(broker) = broker {
                         self.broker = broker;
+                    }
+                    if is_for_good {
+                        self.reason = reason;
+                        return Err(InVain);
                     }
                     if reason != self.reason {
                         info!(%step, broker = self.broker, reason, "Kafka is not ready yet");
@@ -326,15 +364,15 @@ impl Progress<'_> {
 async fn create(cluster: &Cluster, config: &ReadinessConfig) -> Result<Vec<String>, Failure> {
     let (partitions, copies) = (config.partitions, config.replication_factor);
     let made = cluster.create_missing_topics(&config.topics, partitions, copies).await;
-    let mut created = made.map_err(Failure::somewhere)?;
+    let mut created = made?;
     let canary = std::slice::from_ref(&config.canary_topic);
-    created.extend(cluster.create_missing_topics(canary, 1, copies).await.map_err(Failure::somewhere)?);
+    created.extend(cluster.create_missing_topics(canary, 1, copies).await?);
     Ok(created)
 }
 
 /// The metadata once every partition has a leader, and the address of the canary's.
 async fn leaders(cluster: &Cluster, config: &ReadinessConfig) -> Result<(Metadata, String), Failure> {
-    let metadata = cluster.metadata().await.map_err(Failure::somewhere)?;
+    let metadata = cluster.metadata().await?;
     for name in config.topics.iter().chain([&config.canary_topic]) {
         // A broker may answer before it has heard of a topic that was just made.
         let topic = metadata.topics.get(name).filter(|topic| !topic.partitions.is_empty());
@@ -351,7 +389,7 @@ async fn leaders(cluster: &Cluster, config: &ReadinessConfig) -> Result<(Metadat
 }
 
 async fn canary_client(cluster: &Cluster, config: &ReadinessConfig) -> Result<PartitionClient, Failure> {
-    cluster.partition_client(&config.canary_topic, CANARY_PARTITION).await.map_err(Failure::somewhere)
+    Ok(cluster.partition_client(&config.canary_topic, CANARY_PARTITION).await?)
 }
 
 fn canary(token: &str) -> Record {

@@ -8,17 +8,25 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader, SaslHandshakeRequest};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::peer::Protocol;
 use crate::KafkaConfig;
+
+mod peer;
 
 /// The largest frame of either direction. Metadata of a thousand topics with a hundred partitions each takes some 5 MiB;
 /// the first bytes of an HTTP answer, read as a length, are far above.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
+
+/// The oldest that tells the mechanisms to whoever does not know them.
+const SASL_HANDSHAKE: i16 = 1;
+/// Brokers answer at once, since nothing is to be looked up.
+const SASL_HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A connection to one broker.
 ///
@@ -35,6 +43,8 @@ pub struct Connection {
     max_answer_bytes: usize,
     /// Set while an answer is awaited, so that a cancelled call is noticed by the next one.
     awaiting: bool,
+    /// The request that was answered last.
+    answered: Option<ApiKey>,
 }
 
 /// Why a request has no answer.
@@ -110,14 +120,56 @@ pub enum WireError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Whoever listens there is no Kafka listener that we can talk to.
+    #[error("{broker} speaks {protocol}; {}", .protocol.advice())]
+    Speaks {
+        /// The `host:port`.
+        broker: String,
+        /// What it speaks.
+        protocol: Protocol,
+    },
+    /// The listener wants to know first who we are.
+    #[error(
+        "Kafka broker {broker} asks for SASL (it takes {}), and superhero does not authenticate: name a PLAINTEXT listener",
+        .mechanisms.join(", ")
+    )]
+    Sasl {
+        /// The broker's `host:port`.
+        broker: String,
+        /// What it would take.
+        mechanisms: Vec<String>,
+    },
+    /// The broker answered ApiVersions and nothing else.
+    #[error(
+        "Kafka broker {broker} closed the connection at {api}, right after ApiVersions, as a listener that asks for SASL does: \
+         name a PLAINTEXT listener, if the broker was not just stopping"
+    )]
+    ClosedAfterVersions {
+        /// The broker's `host:port`.
+        broker: String,
+        /// The request's name.
+        api: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
 }
 
 impl WireError {
+    /// Whether no other attempt at this address will fare better.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::Speaks { .. } | Self::Sasl { .. })
+    }
+
     /// False only where nothing of the request has left this process.
     pub fn may_have_been_sent(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Encode { .. } | Self::Unsupported { .. } | Self::OutOfStep { .. } => false,
-            Self::Lost { .. } | Self::Timeout { .. } | Self::Answer { .. } => true,
+            Self::Lost { .. }
+            | Self::Timeout { .. }
+            | Self::Answer { .. }
+            | Self::Speaks { .. }
+            | Self::Sasl { .. }
+            | Self::ClosedAfterVersions { .. } => true,
         }
     }
 }
@@ -147,6 +199,7 @@ impl Connection {
                 correlation_id: 0,
                 max_answer_bytes: MAX_FRAME_BYTES,
                 awaiting: false,
+                answered: None,
             }),
             Err(source) => Err(WireError::Connect { broker: broker.to_owned(), source }),
         }
@@ -194,25 +247,74 @@ impl Connection {
             reason,
         })?;
         self.awaiting = true;
-        let answer = self.ask(api, &frame, limit).await?;
+        let deadline = Instant::now() + limit;
+        let answer = match self.ask(api, &frame, limit).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.explain(error, deadline).await),
+        };
         let response = decode::<R>(version, self.correlation_id, answer).map_err(|reason| WireError::Answer {
             broker: self.broker.clone(),
             api,
             reason,
         })?;
         self.awaiting = false;
+        self.answered = ApiKey::try_from(R::KEY).ok();
         Ok(response)
     }
 
     /// The same for a request of whatever kind, as a frame.
     async fn ask(&mut self, api: &'static str, frame: &[u8], limit: Duration) -> Result<Bytes, WireError> {
-        match timeout_at(Instant::now() + limit, self.exchange(frame)).await {
+        let broker = || self.broker.clone();
+        let asking = exchange(&mut self.stream, frame, self.max_answer_bytes);
+        match timeout_at(Instant::now() + limit, asking).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(source)) if source.kind() == io::ErrorKind::InvalidData => {
-                Err(WireError::Answer { broker: self.broker.clone(), api, reason: source.to_string() })
+            Ok(Err(Broken::Io(source))) => Err(WireError::Lost { broker: broker(), api, source }),
+            Ok(Err(Broken::Length { bytes, limit })) => Err(match Protocol::of(bytes) {
+                Some(protocol) => WireError::Speaks { broker: broker(), protocol },
+                None => {
+                    let length = i32::from_be_bytes(bytes);
+                    let reason = format!("a frame of {length} bytes, and {limit} are the limit");
+                    WireError::Answer { broker: broker(), api, reason }
+                }
+            }),
+            Err(_) => Err(WireError::Timeout { broker: broker(), api, limit_ms: limit.as_millis() }),
+        }
+    }
+
+    /// The error, or what it comes from where that can be found out: who hangs up, or is silent, before it has shown that it is a
+    /// broker, or before it was asked for anything but its versions. Only of the first does that take longer than the request might.
+    async fn explain(&self, error: WireError, deadline: Instant) -> WireError {
+        match (self.answered, error) {
+            (None, error @ (WireError::Lost { .. } | WireError::Timeout { .. })) => {
+                match Protocol::spoken_at(&self.broker).await {
+                    Some(protocol) => WireError::Speaks { broker: self.broker.clone(), protocol },
+                    None => error,
+                }
             }
-            Ok(Err(source)) => Err(WireError::Lost { broker: self.broker.clone(), api, source }),
-            Err(_) => Err(WireError::Timeout { broker: self.broker.clone(), api, limit_ms: limit.as_millis() }),
+            (Some(ApiKey::ApiVersions), WireError::Lost { broker, api, source }) => {
+                let deadline = deadline.min(Instant::now() + SASL_HANDSHAKE_LIMIT);
+                match timeout_at(deadline, self.sasl_mechanisms()).await {
+                    Ok(Ok(Some(mechanisms))) => WireError::Sasl { broker, mechanisms },
+                    Ok(Ok(None)) => WireError::Lost { broker, api, source },
+                    Ok(Err(_)) | Err(_) => WireError::ClosedAfterVersions { broker, api, source },
+                }
+            }
+            (_, error) => error,
+        }
+    }
+
+    /// What the broker takes to know who we are; none if it does not want to, or is gone. Asked over another connection.
+    async fn sasl_mechanisms(&self) -> Result<Option<Vec<String>>, String> {
+        let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str("PLAIN"));
+        let frame = self.encode(SASL_HANDSHAKE, &request)?;
+        let Ok(mut stream) = TcpStream::connect(&self.broker).await else { return Ok(None) };
+        let answer = exchange(&mut stream, &frame, MAX_FRAME_BYTES).await.map_err(|_| "no answer")?;
+        let answer = decode::<SaslHandshakeRequest>(SASL_HANDSHAKE, self.correlation_id, answer)?;
+        match ResponseError::try_from_code(answer.error_code) {
+            None | Some(ResponseError::UnsupportedSaslMechanism) => {
+                Ok(Some(answer.mechanisms.iter().map(ToString::to_string).collect()))
+            }
+            Some(_) => Ok(None),
         }
     }
 
@@ -259,24 +361,39 @@ impl Connection {
         frame[..size_of::<i32>()].copy_from_slice(&(length as i32).to_be_bytes());
         Ok(frame.freeze())
     }
+}
 
-    async fn exchange(&mut self, frame: &[u8]) -> io::Result<Bytes> {
-        self.stream.write_all(frame).await?;
-        let length = self.stream.read_i32().await?;
-        let limit = self.max_answer_bytes;
-        let length = usize::try_from(length).ok().filter(|length| *length <= limit).ok_or_else(|| {
-            let reason = format!("a frame of {length} bytes, and {limit} are the limit");
-            io::Error::new(io::ErrorKind::InvalidData, reason)
-        })?;
-        let mut answer = BytesMut::with_capacity(length);
-        let mut rest = (&mut self.stream).take(length as u64);
-        while answer.len() < length {
-            if rest.read_buf(&mut answer).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok(answer.freeze())
+/// Why no frame comes back.
+enum Broken {
+    Io(io::Error),
+    /// The first bytes are no length that is allowed.
+    Length {
+        bytes: [u8; 4],
+        limit: usize,
+    },
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
     }
+}
+
+/// Sends a frame and reads one of at most `limit` bytes.
+async fn exchange(stream: &mut TcpStream, frame: &[u8], limit: usize) -> Result<Bytes, Broken> {
+    stream.write_all(frame).await?;
+    let mut bytes = [0; 4];
+    stream.read_exact(&mut bytes).await?;
+    let length = usize::try_from(i32::from_be_bytes(bytes)).ok().filter(|length| *length <= limit);
+    let length = length.ok_or(Broken::Length { bytes, limit })?;
+    let mut answer = BytesMut::with_capacity(length);
+    let mut rest = stream.take(length as u64);
+    while answer.len() < length {
+        if rest.read_buf(&mut answer).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+    Ok(answer.freeze())
 }
 
 fn decode<R: Request>(version: i16, correlation_id: i32, mut answer: Bytes) -> Result<R::Response, String> {
@@ -305,6 +422,7 @@ fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::LeaveGroup) => "LeaveGroup",
         Ok(ApiKey::OffsetCommit) => "OffsetCommit",
         Ok(ApiKey::OffsetFetch) => "OffsetFetch",
+        Ok(ApiKey::SaslHandshake) => "SaslHandshake",
         _ => "another request",
     }
 }
@@ -352,7 +470,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_answer_is_said_to_be_none() {
         for (answer, expected) in [
-            (&b"HTTP/1.1 400 Bad Request"[..], "a frame of 1213486160 bytes, and 16777216 are the limit"),
+            (&b"SSH-2.0-OpenSSH"[..], "a frame of 1397966893 bytes, and 16777216 are the limit"),
             (b"\xff\xff\xff\xff", "a frame of -1 bytes"),
             (b"\0\0\0\x0a\0\0\0\x02\0\0\0\0\0\0", "correlation id 2, expected 1"),
             (b"\0\0\0\x02\0\0", "ot enough bytes"),
@@ -361,6 +479,110 @@ mod tests {
             let error = heartbeat(answer).await.unwrap_err();
             assert!(error.may_have_been_sent());
             assert!(matches!(error, WireError::Answer { .. }), "{error}");
+            assert!(error.to_string().contains(expected), "{error} lacks {expected:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_speaks_another_protocol_is_told_to() {
+        for (answer, expected) in [
+            (
+                &b"\x15\x03\x03\0\x02\x02\x46"[..],
+                "speaks TLS; superhero speaks plaintext only: name a PLAINTEXT listener",
+            ),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks HTTP; name the host and port of a Kafka broker"),
+        ] {
+            let error = heartbeat(answer).await.unwrap_err();
+            assert!(error.is_for_good() && error.to_string().contains(expected), "{error} lacks {expected:?}");
+        }
+    }
+
+    /// A listener that deals with each connection as `serve` says, by its number and its first bytes; and its address.
+    async fn listener(serve: fn(usize, Vec<u8>) -> Vec<u8>) -> (String, tokio::task::JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut server = tokio::task::JoinSet::new();
+        server.spawn(async move {
+            for number in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = vec![0; 1024];
+                let length = stream.read(&mut asked).await.unwrap();
+                asked.truncate(length);
+                stream.write_all(&serve(number, asked)).await.unwrap();
+            }
+        });
+        (address, server)
+    }
+
+    async fn connected(address: &str) -> Connection {
+        Connection::open(address, &KafkaConfig::new(address, "test").unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_is_asked_what_he_speaks() {
+        type Serve = fn(usize, Vec<u8>) -> Vec<u8>;
+        let cases: [(Serve, Option<Protocol>); 3] = [
+            (
+                |_, asked| if asked[0] == 0x16 { b"\x15\x03\x03\0\x02\x02\x32".to_vec() } else { Vec::new() },
+                Some(Protocol::Tls),
+            ),
+            (
+                |_, asked| {
+                    if asked.starts_with(b"PING\r\n") {
+                        b"-NOAUTH Authentication required.".to_vec()
+                    } else {
+                        Vec::new()
+                    }
+                },
+                Some(Protocol::Redis),
+            ),
+            (|_, _| Vec::new(), None),
+        ];
+        for (serve, expected) in cases {
+            let (address, _server) = listener(serve).await;
+            let error = connected(&address).await.require(&[], LIMIT).await.unwrap_err();
+            match expected {
+                Some(protocol) => {
+                    assert!(matches!(error, WireError::Speaks { protocol: p, .. } if p == protocol), "{error}")
+                }
+                None => assert!(matches!(error, WireError::Lost { .. }), "{error}"),
+            }
+        }
+    }
+
+    /// No error, and no api at all.
+    const VERSIONS: &[u8] = b"\0\0\0\x0a\0\0\0\x01\0\0\0\0\0\0";
+
+    #[tokio::test]
+    async fn a_listener_that_asks_for_sasl_is_told_to() {
+        type Serve = fn(usize, Vec<u8>) -> Vec<u8>;
+        let cases: [(Serve, &str); 3] = [
+            (
+                |_, _| VERSIONS.to_vec(),
+                "closed the connection at Heartbeat, right after ApiVersions, as a listener that asks for SASL",
+            ),
+            (
+                |number, _| match number {
+                    0 => VERSIONS.to_vec(),
+                    // The mechanism is one of these.
+                    _ => b"\0\0\0\x12\0\0\0\x02\0\0\0\0\0\x02\0\x01A\0\x03OUR".to_vec(),
+                },
+                "asks for SASL (it takes A, OUR), and superhero does not authenticate: name a PLAINTEXT listener",
+            ),
+            (
+                |number, _| match number {
+                    0 => VERSIONS.to_vec(),
+                    // It is not in a state for that: the listener does not ask for SASL.
+                    _ => b"\0\0\0\x0a\0\0\0\x02\0\x22\0\0\0\0".to_vec(),
+                },
+                "lost the connection",
+            ),
+        ];
+        for (serve, expected) in cases {
+            let (address, _server) = listener(serve).await;
+            let mut connection = connected(&address).await;
+            connection.require(&[], LIMIT).await.unwrap();
+            let error = connection.call(3, &HeartbeatRequest::default(), LIMIT).await.unwrap_err();
             assert!(error.to_string().contains(expected), "{error} lacks {expected:?}");
         }
     }

@@ -17,6 +17,8 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::sleep;
+use tracing::debug;
 
 use self::batch::Content;
 pub use self::codec::MAX_PLAIN_BYTES;
@@ -28,6 +30,9 @@ use crate::{ClientError, Cluster, TopicPartition};
 const FETCH_VERSION: i16 = 4;
 /// The largest answer, which is one batch where that is larger than what was asked for.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// A quota holds a client back for no longer than its window (11 samples of a second, by the brokers' defaults), several quotas in
+/// turn for some more; a broker that asks for more gets the next fetch by then.
+const MAX_THROTTLE: Duration = Duration::from_secs(30);
 /// As a consumer that is no replica says.
 const NO_REPLICA: i32 = -1;
 /// How often a batch whose checksum is wrong is fetched before it is taken as it is.
@@ -81,6 +86,14 @@ pub enum FetchError {
         /// The broker's reason.
         error: ResponseError,
     },
+    /// The answer is of other partitions, or of none.
+    #[error("the Kafka broker's answer to a fetch of {partition} from offset {offset} leaves the partition out")]
+    LeftOut {
+        /// The partition.
+        partition: TopicPartition,
+        /// What was asked for.
+        offset: i64,
+    },
     /// The partition goes on, and not even an emptied batch comes.
     #[error("Kafka partition {partition} ends at {high_watermark}, and nothing comes from offset {offset} on")]
     Nothing {
@@ -130,17 +143,33 @@ impl BatchFetcher {
         max_bytes: i32,
         max_wait: Duration,
     ) -> Result<Batches, FetchError> {
-        let limit = cluster.config().request_timeout + max_wait;
-        let mut connection = match self.connection.take().filter(Connection::is_usable) {
+        let connection = match self.connection.take().filter(Connection::is_usable) {
             Some(connection) => connection,
             None => self.connect(cluster).await?,
         };
-        let request = self.request(offset, max_bytes, max_wait);
+        let limit = cluster.config().request_timeout + max_wait;
+        self.ask(connection, self.request(offset, max_bytes, max_wait), offset, limit).await
+    }
+
+    async fn ask(
+        &mut self,
+        mut connection: Connection,
+        request: FetchRequest,
+        offset: i64,
+        limit: Duration,
+    ) -> Result<Batches, FetchError> {
         let answer = connection.call(FETCH_VERSION, &request, limit).await?;
         let partition = answer.responses.into_iter().flat_map(|topic| topic.partitions).next();
         let Some(partition) = partition else {
-            let (partition, error) = (self.source.clone(), ResponseError::UnknownServerError);
-            return Err(FetchError::Refused { partition, offset, error });
+            // A quota's answer is empty, and the broker reads nothing more from the connection until its time is over (KIP-219).
+            let throttled = u64::try_from(answer.throttle_time_ms).unwrap_or_default();
+            if throttled == 0 {
+                return Err(FetchError::LeftOut { partition: self.source.clone(), offset });
+            }
+            debug!(partition = %self.source, throttled, "the broker's quota holds the fetch back");
+            sleep(Duration::from_millis(throttled).min(MAX_THROTTLE)).await;
+            self.connection = Some(connection);
+            return Ok(Batches { next: offset, ..Batches::default() });
         };
         if let Some(error) = ResponseError::try_from_code(partition.error_code) {
             return Err(FetchError::Refused { partition: self.source.clone(), offset, error });
@@ -150,8 +179,7 @@ impl BatchFetcher {
     }
 
     async fn connect(&self, cluster: &Cluster) -> Result<Connection, FetchError> {
-        let leader = cluster.leader(&self.source).await?;
-        let mut connection = Connection::open(&leader, cluster.config()).await?.accepting(MAX_ANSWER_BYTES);
+        let mut connection = cluster.connect_to_leader(&self.source).await?.accepting(MAX_ANSWER_BYTES);
         connection.require(&[(ApiKey::Fetch, FETCH_VERSION)], cluster.config().request_timeout).await?;
         Ok(connection)
     }

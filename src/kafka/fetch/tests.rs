@@ -5,9 +5,12 @@ use std::io::Write as _;
 use chrono::DateTime;
 use proptest::prelude::*;
 use superhero_codec::put_varint;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::batch::{Batch, Content, take};
 use super::*;
+use crate::KafkaConfig;
 
 const CODECS: [u8; 5] = [0, 1, 2, 3, 4];
 /// Snappy as one block, without snappy-java's framing.
@@ -253,4 +256,46 @@ fn times_are_those_of_the_broker_where_it_sets_them() {
     batch[17..21].copy_from_slice(&checksum.to_be_bytes());
     let Content::Records(records) = take(&mut batch.into()).unwrap().content else { panic!("records") };
     assert_eq!(records[0].timestamp.timestamp_millis(), 2_000);
+}
+
+/// The answer to a fetch of a connection's first request: after `throttled` milliseconds, about no partition at all.
+fn about_nothing(throttled: u32) -> Vec<u8> {
+    let mut answer = b"\0\0\0\x0c\0\0\0\x01".to_vec();
+    answer.extend_from_slice(&throttled.to_be_bytes());
+    answer.extend_from_slice(&[0; 4]);
+    answer
+}
+
+async fn fetch_about_nothing(throttled: u32) -> (Result<Batches, FetchError>, bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let config = KafkaConfig::new(&address, "test").unwrap();
+    let answering = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let length = stream.read_i32().await.unwrap();
+        stream.read_exact(&mut vec![0; length as usize]).await.unwrap();
+        stream.write_all(&about_nothing(throttled)).await.unwrap();
+        stream
+    };
+    let mut fetcher = fetcher();
+    let asking = async {
+        let connection = Connection::open(&address, &config).await.unwrap();
+        let request = fetcher.request(7, 1 << 20, Duration::ZERO);
+        fetcher.ask(connection, request, 7, Duration::from_secs(10)).await
+    };
+    let (_stream, answer) = tokio::join!(answering, asking);
+    (answer, fetcher.connection.is_some())
+}
+
+#[tokio::test]
+async fn what_a_quota_holds_back_is_no_error() {
+    let (answer, is_kept) = fetch_about_nothing(20).await;
+    let batches = answer.unwrap();
+    assert!(batches.records.is_empty() && batches.next == 7 && is_kept, "{batches:?}");
+}
+
+#[tokio::test]
+async fn an_answer_without_the_partition_is_told_as_what_it_is() {
+    let error = fetch_about_nothing(0).await.0.unwrap_err().to_string();
+    assert!(error.contains("t/0 from offset 7 leaves the partition out"), "{error}");
 }

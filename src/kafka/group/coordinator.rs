@@ -35,8 +35,11 @@ pub(crate) enum CoordinatorError {
     NoBroker { reasons: Vec<WireError> },
     #[error("Kafka broker {broker} knows no coordinator of group {group}: {error}")]
     Refused { broker: String, group: String, error: ResponseError },
-    #[error("the coordinator of group {group}: {source}")]
-    Connect { group: String, source: WireError },
+    #[error(
+        "the coordinator of group {group} is broker {node_id}, which tells its clients to connect to {address}: {source}; where that is \
+         wrong, correct its advertised.listeners"
+    )]
+    Connect { group: String, node_id: i32, address: String, source: WireError },
 }
 
 impl CoordinatorError {
@@ -75,7 +78,13 @@ pub(crate) async fn connect(config: &KafkaConfig, group: &str) -> Result<Connect
             connection.require(&NEEDED, config.request_timeout).await?;
             Ok(connection)
         };
-        return connected.await.map_err(|source| CoordinatorError::Connect { group: group.to_owned(), source });
+        let (group, node_id) = (group.to_owned(), answer.node_id.0);
+        return connected.await.map_err(|source| CoordinatorError::Connect {
+            group,
+            node_id,
+            address: coordinator,
+            source,
+        });
     }
     Err(CoordinatorError::NoBroker { reasons })
 }

@@ -15,7 +15,8 @@ use kafka_protocol::messages::offset_fetch_response::{OffsetFetchResponsePartiti
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsResponse, FindCoordinatorResponse, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
     LeaveGroupResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse,
-    OffsetFetchRequest, OffsetFetchResponse, ResponseHeader, SyncGroupRequest, SyncGroupResponse,
+    OffsetFetchRequest, OffsetFetchResponse, ResponseHeader, SaslHandshakeResponse, SyncGroupRequest,
+    SyncGroupResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes, decode_request_header_from_buffer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -230,6 +231,11 @@ fn answer(key: ApiKey, version: i16, mut body: Bytes, port: u16, state: &mut Sta
             let asked = SyncGroupRequest::decode(&mut body, version).unwrap();
             let share = asked.assignments.first().map(|a| a.assignment.clone()).unwrap_or_default();
             encoded(version, SyncGroupResponse::default().with_error_code(code).with_assignment(share))
+        }
+        // As a listener says that does not ask for SASL.
+        ApiKey::SaslHandshake => {
+            let refused = ResponseError::IllegalSaslState.code();
+            encoded(version, SaslHandshakeResponse::default().with_error_code(refused))
         }
         ApiKey::Heartbeat => encoded(version, HeartbeatResponse::default().with_error_code(code)),
         ApiKey::LeaveGroup => {

@@ -16,7 +16,8 @@ use kafka_protocol::messages::{
     ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, FindCoordinatorRequest, FindCoordinatorResponse,
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
     MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
-    OffsetFetchResponse, ProduceRequest, ProduceResponse, SyncGroupRequest, SyncGroupResponse, TopicName,
+    OffsetFetchResponse, ProduceRequest, ProduceResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    SyncGroupRequest, SyncGroupResponse, TopicName,
 };
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -60,6 +61,7 @@ fn answers() -> Vec<Answer> {
         answer::<ApiVersionsRequest, 0>(
             ApiVersionsResponse::default().with_api_keys(vec![ApiVersion::default().with_max_version(7); 3]),
         ),
+        answer::<SaslHandshakeRequest, 1>(SaslHandshakeResponse::default().with_mechanisms(vec![text("PLAIN"); 2])),
         answer::<FindCoordinatorRequest, 2>(
             FindCoordinatorResponse::default().with_host(text("127.0.0.1")).with_port(9092),
         ),
