@@ -471,7 +471,7 @@ async fn check_not_ready(kafka: &KafkaConfig, config: &ReadinessConfig, expected
     assert!(elapsed < config.timeout + Duration::from_secs(1), "{expected}: gave up after {elapsed:?}");
     println!("{not_ready}");
     match &not_ready {
-        NotReady::Timeout { step, broker, reason, .. } => {
+        NotReady::Timeout { step, broker, reason, .. } | NotReady::Never { step, broker, reason } => {
             assert_eq!(*step, expected, "{not_ready}");
             assert!(reason.contains(why), "{reason:?} lacks {why:?}");
             assert!(broker.contains(':'), "{broker:?} is an address");

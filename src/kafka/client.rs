@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::group::coordinator;
-use crate::wire::{Connection, WireError};
+use crate::metadata::Advertised;
+use crate::wire::Connection;
 use crate::{Broker, KafkaConfig, Metadata, MetadataError, TopicPartition, metadata};
 
 /// The largest answer that rskafka may take: a fetch of one partition and some metadata beside it.
@@ -68,19 +69,9 @@ pub enum ClientError {
     /// No broker leads the partition just now.
     #[error("Kafka partition {0} has no leader")]
     NoLeader(TopicPartition),
-    /// The cluster tells of a broker where it is, and it is not there for us.
-    #[error(
-        "broker {node_id} of the Kafka cluster tells its clients to connect to {address}, which does not work from here: {source}; \
-         correct the broker's advertised.listeners, or make that address known here"
-    )]
-    Advertised {
-        /// The broker's id.
-        node_id: i32,
-        /// The `host:port` that it advertises.
-        address: String,
-        /// What comes of connecting to it.
-        source: WireError,
-    },
+    /// A broker cannot be reached where it says that it is.
+    #[error(transparent)]
+    Advertised(#[from] Advertised),
     /// The broker that keeps a group.
     #[error("no connection to the coordinator of group {group}: {reason}")]
     Coordinator {
@@ -159,9 +150,17 @@ impl Cluster {
     ///
     /// Safe.
     pub async fn reach(&self, topics: &[String], group: &str, deadline: Instant) -> Result<(), ClientError> {
+        // So that a broker that is silent is told as such before the time is over.
+        let longest = deadline.saturating_duration_since(Instant::now()) / 3;
+        let config = KafkaConfig {
+            request_timeout: self.config.request_timeout.min(longest),
+            connect_timeout: self.config.connect_timeout.min(longest),
+            ..self.config.clone()
+        };
+        let asking = Self { config, rskafka: Mutex::new(None) };
         let once = || async {
-            self.reach_leaders(topics).await?;
-            match coordinator::connect(&self.config, group).await {
+            asking.reach_leaders(topics).await?;
+            match coordinator::connect(&asking.config, group).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(ClientError::Coordinator { group: group.to_owned(), reason: error.to_string() }),
             }
@@ -181,11 +180,13 @@ impl Cluster {
     /// Connects to a broker and makes sure that it is one.
     async fn greet(&self, broker: &Broker) -> Result<(), ClientError> {
         let mut connection = self.connect_to(broker).await?;
-        connection.require(&[], self.config.request_timeout).await.map_err(|source| advertised(broker, source))
+        let required = connection.require(&[], self.config.request_timeout).await;
+        Ok(required.map_err(|source| Advertised::by(broker, source))?)
     }
 
     async fn connect_to(&self, broker: &Broker) -> Result<Connection, ClientError> {
-        Connection::open(&broker.address, &self.config).await.map_err(|source| advertised(broker, source))
+        let opened = Connection::open(&broker.address, &self.config).await;
+        Ok(opened.map_err(|source| Advertised::by(broker, source))?)
     }
 
     /// How the cluster is reached.
@@ -337,7 +338,7 @@ impl Cluster {
     async fn explain(&self, of: &TopicPartition, error: ClientError) -> ClientError {
         let greeted = async { self.greet(&self.leader(of).await?).await };
         match greeted.await {
-            Err(advertised @ ClientError::Advertised { .. }) => advertised,
+            Err(advertised @ ClientError::Advertised(_)) => advertised,
             Ok(()) | Err(_) => error,
         }
     }
@@ -385,8 +386,4 @@ where
         let limit_ms = started.elapsed().as_millis();
         Err(last.unwrap_or(ClientError::Timeout { what, limit_ms }))
     })
-}
-
-fn advertised(broker: &Broker, source: WireError) -> ClientError {
-    ClientError::Advertised { node_id: broker.node_id, address: broker.address.clone(), source }
 }

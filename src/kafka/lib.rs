@@ -28,6 +28,6 @@ pub mod wire;
 pub use client::{ClientError, Cluster, OffsetAt, within};
 pub use config::{ConfigError, KafkaConfig, parse_bootstrap_servers};
 pub use lag::{Lag, LagError, LagMeter, PartitionLag};
-pub use metadata::{Broker, Metadata, MetadataError, PartitionMetadata, TopicMetadata};
+pub use metadata::{Advertised, Broker, Metadata, MetadataError, PartitionMetadata, TopicMetadata};
 pub use partitioner::{murmur2, partition_for_key};
 pub use topic::{TopicPartition, check_topic_name};

@@ -83,6 +83,9 @@ pub enum MetadataError {
         /// What it adds.
         message: Option<String>,
     },
+    /// The broker that makes topics.
+    #[error(transparent)]
+    Advertised(#[from] Advertised),
     /// A broker's answer that contradicts the protocol.
     #[error("Kafka broker {broker} gives metadata without {what}; use Apache Kafka 2.8 or newer")]
     Incomplete {
@@ -91,6 +94,27 @@ pub enum MetadataError {
         /// What is missing.
         what: &'static str,
     },
+}
+
+/// The cluster tells of a broker where it is, and it is not there for us.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "broker {node_id} of the Kafka cluster tells its clients to connect to {address}, which does not work from here: {source}; \
+     correct the broker's advertised.listeners, or make that address known here"
+)]
+pub struct Advertised {
+    /// The broker's id.
+    pub node_id: i32,
+    /// The `host:port` that it advertises.
+    pub address: String,
+    /// What comes of connecting to it.
+    pub source: WireError,
+}
+
+impl Advertised {
+    pub(crate) fn by(broker: &Broker, source: WireError) -> Self {
+        Self { node_id: broker.node_id, address: broker.address.clone(), source }
+    }
 }
 
 impl MetadataError {
@@ -228,7 +252,8 @@ pub(crate) async fn create_missing(
     if let Some(controller) = metadata.brokers.get(&metadata.controller)
         && controller.address != connection.broker()
     {
-        connection = Connection::open(&controller.address, config).await.map_err(one)?;
+        let opened = Connection::open(&controller.address, config).await;
+        connection = opened.map_err(|source| Advertised::by(controller, source))?;
     }
     let wanted = missing.iter().map(|name| {
         let topic = CreatableTopic::default().with_name(topic_name(name));

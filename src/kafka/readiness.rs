@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::backoff::Backoff;
 use crate::config::check_topics;
 use crate::group::{CommitOutcome, Committer, GenerationId, OffsetToCommit, coordinator};
-use crate::{ClientError, Cluster, ConfigError, KafkaConfig, Metadata, TopicPartition, within};
+use crate::{ClientError, Cluster, ConfigError, KafkaConfig, Metadata, MetadataError, TopicPartition, within};
 
 /// The canary topic has one partition, and all canaries go there.
 const CANARY_PARTITION: i32 = 0;
@@ -252,7 +252,9 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let broker = match &error {
-            ClientError::Advertised { address, .. } => Some(address.clone()),
+            ClientError::Advertised(advertised) | ClientError::Metadata(MetadataError::Advertised(advertised)) => {
+                Some(advertised.address.clone())
+            }
             _ => None,
         };
         Self { broker, reason: error.to_string(), is_for_good: error.is_for_good() }

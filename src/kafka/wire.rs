@@ -375,7 +375,10 @@ enum Broken {
 
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Io(io::Error::new(error.kind(), "the other side closed it")),
+            _ => Self::Io(error),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # Some names are the sourcing script's, some are for it.
-# Sourced by the scripts beside it: Apache Kafka in KRaft mode, run from its jars. Needs $here, $dir, $host, $brokers, $kafka_port, and
-# the array proxies.
+# Sourced by the scripts beside it: Apache Kafka in KRaft mode, run from its jars. Needs $here, $dir, $host, $brokers, $kafka_port,
+# $sasl, and the array proxies.
 
 readonly kafka_version=4.3.1
 readonly jars=${XDG_CACHE_HOME:-$HOME/.cache}/superhero/kafka-$kafka_version/libs
@@ -51,6 +51,9 @@ controller_port_of() { echo $((kafka_port + 2 * ($1 - 1) + 1)); }
 # The port for the proxy before a node.
 proxied_port_of() { echo $((kafka_port + 2 * brokers + $1 - 1)); }
 
+# The port that asks for SASL.
+sasl_port_of() { echo $((kafka_port + 2 * brokers + ${#proxies[@]} + $1 - 1)); }
+
 bootstrap_servers() { addresses kafka_port_of; }
 behind_proxies() { addresses proxied_port_of; }
 
@@ -63,7 +66,8 @@ addresses() {
 
 node_properties() {
   local id=$1 other voters=()
-  local proxied_listener= proxied_advertised=
+  local proxied_listener= proxied_advertised= sasl_listener=
+  [[ $sasl == no ]] || sasl_listener=,SASL://$host:$(sasl_port_of "$id")
   for ((other = 1; other <= brokers; other++)); do voters+=("$other@127.0.0.1:$(controller_port_of "$other")"); done
   if ((${#proxies[@]})); then
     proxied_listener=,PROXIED://$host:$(proxied_port_of "$id")
@@ -73,11 +77,13 @@ node_properties() {
 process.roles=broker,controller
 node.id=$id
 controller.quorum.voters=$(IFS=, && echo "${voters[*]}")
-listeners=PLAINTEXT://$host:$(kafka_port_of "$id"),CONTROLLER://127.0.0.1:$(controller_port_of "$id")$proxied_listener
-advertised.listeners=PLAINTEXT://$host:$(kafka_port_of "$id")$proxied_advertised
+listeners=PLAINTEXT://$host:$(kafka_port_of "$id"),CONTROLLER://127.0.0.1:$(controller_port_of "$id")$proxied_listener$sasl_listener
+advertised.listeners=PLAINTEXT://$host:$(kafka_port_of "$id")$proxied_advertised$sasl_listener
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_superhero="superhero";
 log.dirs=$dir/kafka-$id/data
 num.partitions=4
 default.replication.factor=$brokers

@@ -6,7 +6,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::step::{self, Call, Step};
 use crate::KafkaConfig;
-use crate::metadata::address;
+use crate::metadata::{Advertised, address};
 use crate::wire::{Connection, WireError};
 
 pub(super) const JOIN_GROUP: i16 = 5;
@@ -35,11 +35,8 @@ pub(crate) enum CoordinatorError {
     NoBroker { reasons: Vec<WireError> },
     #[error("Kafka broker {broker} knows no coordinator of group {group}: {error}")]
     Refused { broker: String, group: String, error: ResponseError },
-    #[error(
-        "the coordinator of group {group} is broker {node_id}, which tells its clients to connect to {address}: {source}; where that is \
-         wrong, correct its advertised.listeners"
-    )]
-    Connect { group: String, node_id: i32, address: String, source: WireError },
+    #[error("the coordinator of group {group}: {source}")]
+    Connect { group: String, source: Advertised },
 }
 
 impl CoordinatorError {
@@ -78,13 +75,11 @@ pub(crate) async fn connect(config: &KafkaConfig, group: &str) -> Result<Connect
             connection.require(&NEEDED, config.request_timeout).await?;
             Ok(connection)
         };
-        let (group, node_id) = (group.to_owned(), answer.node_id.0);
-        return connected.await.map_err(|source| CoordinatorError::Connect {
-            group,
-            node_id,
-            address: coordinator,
-            source,
-        });
+        let advertised = |source| CoordinatorError::Connect {
+            group: group.to_owned(),
+            source: Advertised { node_id: answer.node_id.0, address: coordinator.clone(), source },
+        };
+        return connected.await.map_err(advertised);
     }
     Err(CoordinatorError::NoBroker { reasons })
 }
