@@ -319,6 +319,7 @@ async fn redis_publishes() -> Result<()> {
         host: "127.0.0.1".to_owned(),
         port: redis.port,
         database: 0,
+        username: None,
         password: None,
         timeout: DEADLINE,
     };

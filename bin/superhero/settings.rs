@@ -61,7 +61,11 @@ pub(crate) struct RunArguments {
     #[arg(long, env = "SUPERHERO_REDIS", value_name = "HOST:PORT", value_parser = redis)]
     redis: Option<RedisPlace>,
 
-    /// Its password, if it asks for one
+    /// Its ACL user [default: Redis's own default user]
+    #[arg(long, env = "REDIS_USERNAME", value_name = "NAME")]
+    redis_username: Option<String>,
+
+    /// The user's password, if it has one
     #[arg(long, env = "REDIS_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
     redis_password: Option<Secret>,
 
@@ -122,10 +126,11 @@ impl RunArguments {
             out: self.out.clone(),
             keep: self.keep,
             kafka: kafka.map_err(usage)?,
-            redis: self
-                .redis
-                .as_ref()
-                .map(|place| RedisConfig { password, ..RedisConfig::new(&place.host, place.port, place.database) }),
+            redis: self.redis.as_ref().map(|place| RedisConfig {
+                username: self.redis_username.clone(),
+                password,
+                ..RedisConfig::new(&place.host, place.port, place.database)
+            }),
         };
         config.check().map_err(|error: ConfigError| Failure::new(Kind::Usage, error))?;
         let needed = players as u64 * FILES_PER_PLAYER + OTHER_FILES;
@@ -168,6 +173,7 @@ impl RunArguments {
         words.extend(self.kafka.as_ref().map(|kafka| format!("kafka={kafka}")));
         let redis = |place: &RedisPlace| format!("redis={}/{}", address(&place.host, place.port), place.database);
         words.extend(self.redis.as_ref().map(redis));
+        words.extend(self.redis_username.as_ref().map(|name| format!("redis-username={name}")));
         words
     }
 

@@ -11,6 +11,7 @@ use superhero_store::redis::{Redis, RedisConfig};
 /// [`Kind::NotReady`], naming the place.
 pub(crate) async fn connect(arguments: &RedisArguments, deadline: Duration) -> Result<Redis, Failure> {
     let config = RedisConfig {
+        username: arguments.redis_username.clone(),
         password: arguments.redis_password.as_ref().map(Secret::reveal).map(str::to_owned),
         ..RedisConfig::new(&arguments.redis_host, arguments.redis_port, arguments.redis_db)
     };

@@ -215,6 +215,7 @@ impl Server {
                 host: self.redis.redis_host.clone(),
                 port: self.redis.redis_port,
                 database: self.redis.redis_db,
+                username: self.redis.redis_username.clone(),
                 password: self.redis.redis_password.as_ref().map(Secret::reveal).map(str::to_owned),
                 timeout: self.wait.timeout,
             }),

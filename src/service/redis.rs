@@ -24,7 +24,11 @@ pub struct RedisArguments {
     #[arg(long, env = "REDIS_DB", value_name = "NUMBER", default_value = "0", value_parser = whole(0..=u8::MAX))]
     pub redis_db: u8,
 
-    /// The password, if it asks for one
+    /// The ACL user [default: Redis's own default user]
+    #[arg(long, env = "REDIS_USERNAME", value_name = "NAME")]
+    pub redis_username: Option<String>,
+
+    /// The user's password, if it has one
     #[arg(long, env = "REDIS_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
     pub redis_password: Option<Secret>,
 

@@ -39,6 +39,7 @@ mod answer;
 mod config;
 mod events;
 mod heroes;
+mod refusal;
 mod scripts;
 mod servers;
 
@@ -52,7 +53,6 @@ use fred::interfaces::{ClientLike, HashesInterface};
 use fred::types::scripts::Script;
 use fred::types::{ConnectHandle, Value};
 use superhero_game::{AttackRecord, Fighter, GameToken, Hero, HeroId, Limits, Refusal, UserToken};
-use superhero_text::io_error_in_words;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -98,7 +98,7 @@ impl Drop for Inner {
 
 impl Redis {
     /// Connects, trying again until `deadline` has passed; an attempt that has begun is waited for, some seconds at most. A
-    /// wrong password or database is told at once.
+    /// wrong user, password or database is told at once, and so is who listens there and is no Redis.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] that names host, port and database, and why the last attempt failed.
@@ -122,17 +122,19 @@ impl Redis {
                 Ok(store) => return Ok(store),
                 Err(error) => error,
             };
-            // What a wrong password or database brings does not change by waiting.
-            let for_good = matches!(error.kind(), ErrorKind::Auth | ErrorKind::Config | ErrorKind::InvalidArgument);
-            if for_good || Instant::now() + CONNECT_PAUSE >= give_up_at {
+            // What a wrong password or database brings does not change by waiting, nor does who listens there.
+            let for_good =
+                refusal::is_of_rights(&error) || matches!(error.kind(), ErrorKind::Config | ErrorKind::InvalidArgument);
+            let stranger = if for_good { None } else { refusal::stranger(&config).await };
+            let reason = stranger.map_or_else(|| refusal::explained(&error, config.password.is_some()), str::to_owned);
+            if for_good || stranger.is_some() || Instant::now() + CONNECT_PAUSE >= give_up_at {
+                let user = config.username.as_ref().map(|name| format!(", user {name}")).unwrap_or_default();
                 return Err(StoreError::Unavailable(format!(
-                    "no connection to Redis at {} (database {}): {}",
+                    "no connection to Redis at {} (database {}{user}): {reason}",
                     config.address(),
                     config.database,
-                    in_words(&error)
                 )));
             }
-            let reason = in_words(&error);
             if reason != told {
                 let RedisConfig { host, port, database, .. } = &config;
                 tracing::info!(host, port, database, reason, "Redis is not ready yet");
@@ -217,12 +219,7 @@ async fn connect_client(client: &Client) -> Result<ConnectHandle, Error> {
 }
 
 fn unavailable(error: Error) -> StoreError {
-    StoreError::Unavailable(in_words(&error))
-}
-
-/// The client's error, which shows the system's as a programmer sees them.
-fn in_words(error: &Error) -> String {
-    io_error_in_words(&error.to_string())
+    StoreError::Unavailable(refusal::explained(&error, false))
 }
 
 /// The error of a plain command on one key.

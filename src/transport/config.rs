@@ -84,7 +84,9 @@ pub struct RedisPublisher {
     pub port: u16,
     /// The database to select; Pub/Sub knows no databases, but an access rule may.
     pub database: u8,
-    /// The password, if it asks for one.
+    /// The ACL user; none is the default one.
+    pub username: Option<String>,
+    /// The user's password, if it has one.
     pub password: Option<String>,
     /// The bound of connecting and of one pipeline of commands.
     pub timeout: Duration,
@@ -115,11 +117,12 @@ impl KafkaPublisher {
 
 impl std::fmt::Debug for RedisPublisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { host, port, database, password, timeout } = self;
+        let Self { host, port, database, username, password, timeout } = self;
         f.debug_struct("RedisPublisher")
             .field("host", host)
             .field("port", port)
             .field("database", database)
+            .field("username", username)
             .field("password", &password.as_ref().map(|_| "***"))
             .field("timeout", timeout)
             .finish()

@@ -72,7 +72,9 @@ impl RedisConnection {
         let mut builder = Builder::from_config(Config {
             server: ServerConfig::new_centralized(config.host.clone(), config.port),
             database: Some(config.database),
-            password: config.password.clone(),
+            username: config.username.clone(),
+            // A user without a password takes any, and is not told of otherwise.
+            password: config.password.clone().or_else(|| config.username.as_ref().map(|_| String::new())),
             ..Config::default()
         });
         builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1000, 2));
@@ -137,7 +139,14 @@ impl<'q> RedisPublishing<'q> {
                 self.rests_until = Instant::now() + FIRST_REST.saturating_mul(1 << self.failures.min(10)).min(MAX_REST);
                 self.failures += 1;
                 let address = &self.address;
-                self.troubles.begin((), answer.sent_at, || format!("Redis at {address} does not take events: {error}"));
+                let advice = match error.contains("NOPERM") {
+                    true => {
+                        "; let the ACL user PUBLISH to every channel (+publish &*), or set REDIS_USERNAME to one that may"
+                    }
+                    false => "",
+                };
+                self.troubles
+                    .begin((), answer.sent_at, || format!("Redis at {address} does not take events: {error}{advice}"));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Where Redis is, and how its client is set up.
 
+use std::fmt;
 use std::time::Duration;
 
 use fred::types::Builder;
@@ -20,7 +21,7 @@ const RECONNECT_PAUSE_MIN_MS: u32 = 50;
 const COMMANDS_QUEUED: usize = 16_384;
 
 /// Where Redis is and how it is used.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RedisConfig {
     /// Name or address.
     pub host: String,
@@ -28,7 +29,9 @@ pub struct RedisConfig {
     pub port: u16,
     /// Number of the database.
     pub database: u8,
-    /// Its password, where it wants one.
+    /// The ACL user; none is the default one.
+    pub username: Option<String>,
+    /// The user's password, where it has one.
     pub password: Option<String>,
     /// Connections for commands; one more is for the events.
     pub connections: usize,
@@ -45,6 +48,7 @@ impl RedisConfig {
             host: host.into(),
             port,
             database,
+            username: None,
             password: None,
             connections: 2,
             command_timeout: Duration::from_secs(4),
@@ -63,7 +67,9 @@ impl RedisConfig {
         let mut builder = Builder::from_config(Config {
             server: ServerConfig::new_centralized(self.host.clone(), self.port),
             database: Some(self.database),
-            password: self.password.clone(),
+            username: self.username.clone(),
+            // A user without a password takes any, and is not told of otherwise.
+            password: self.password.clone().or_else(|| self.username.as_ref().map(|_| String::new())),
             ..Config::default()
         });
         builder.set_policy(policy);
@@ -82,5 +88,20 @@ impl RedisConfig {
             ..ConnectionConfig::default()
         });
         builder
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, database, username, password, connections, command_timeout } = self;
+        f.debug_struct("RedisConfig")
+            .field("host", host)
+            .field("port", port)
+            .field("database", database)
+            .field("username", username)
+            .field("password", &password.as_ref().map(|_| "***"))
+            .field("connections", connections)
+            .field("command_timeout", command_timeout)
+            .finish()
     }
 }
