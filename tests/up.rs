@@ -1,7 +1,7 @@
 //! `superhero up`, `trial`, `verify` and `broker` as their users meet them.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::checker::files_below;
 use crate::process::{EXIT_DEADLINE, Ended, Process, Signal, binary, eventually, signal};
-use crate::services::free_port;
+use crate::services::{Kafka, free_port};
 use crate::terminal::{Terminal, pieces};
 use crate::test;
 
@@ -18,6 +18,11 @@ const FAILURE: i32 = 1;
 const NOT_VERIFIED: i32 = 4;
 const USAGE: i32 = 2;
 const INTERRUPTED: i32 = 130;
+
+/// A first Ctrl-C is answered by then, however busy the machine is.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// Far less than a run waits for workers that do nothing.
+const WITHOUT_A_WAIT: Duration = Duration::from_secs(30);
 
 /// The all-in-one commands.
 pub fn tests() -> Vec<Trial> {
@@ -31,6 +36,11 @@ pub fn tests() -> Vec<Trial> {
         test("up: a Kafka or a Redis that is not there is told at once, and a signal ends the wait", waits),
         test("up: on a terminal no line is longer than it is wide, and the first Ctrl-C says what is still done", fits),
         test("up: on a terminal a wait tells its reason, and Ctrl-C ends it", waits_on_a_terminal),
+        test(
+            "up: a folder of another cluster, or of a topic that was made again, is refused before anything is played",
+            other_origin,
+        ),
+        test("up: what keeps the workers from writing is told at once, and a signal ends the waiting", cannot_write),
         test("trial: ends in a table and a chart", trial),
         test("trial scale: one row for each size", scale),
         test("trial scale: a SIGTERM reaches the run that goes on", scale_stops),
@@ -183,9 +193,6 @@ async fn aborts() -> Result<()> {
     Ok(())
 }
 
-/// As long as the patience with a first Ctrl-C.
-const AT_ONCE: Duration = Duration::from_secs(1);
-
 /// A run that needs a service where nobody listens, and the service's address.
 fn command_in_vain(service: &str, out: &Path) -> Result<(Command, String)> {
     let address = format!("127.0.0.1:{}", free_port()?);
@@ -263,6 +270,64 @@ async fn shows(terminal: &Terminal, text: &str, deadline: Duration) -> Result<()
         .with_context(|| {
             format!("its last lines are {:?}", pieces(&terminal.written()).iter().rev().take(20).collect::<Vec<_>>())
         })
+}
+
+/// A run on a Kafka, whose files go straight to `out`.
+fn on_kafka(kafka: &Kafka, out: &Path) -> Command {
+    let mut command = command(&["up"], out);
+    command.arg(format!("kafka={}", kafka.bootstrap));
+    command
+}
+
+async fn other_origin() -> Result<()> {
+    let (out, kafka) = (tempfile::tempdir()?, Kafka::embedded()?);
+    let first = run(on_kafka(&kafka, out.path())).await?;
+    ensure!(first.status.success(), "it ended with {}:\n{}", first.status, first.output);
+    let refused = async |kafka: &Kafka, says: &[&str]| -> Result<()> {
+        let begun = Instant::now();
+        let ended = run(on_kafka(kafka, out.path())).await?;
+        ensure!(ended.status.code() == Some(1), "it ended with {}:\n{}", ended.status, ended.output);
+        ensure!(
+            begun.elapsed() < WITHOUT_A_WAIT && !ended.output.contains("events"),
+            "it has played:\n{}",
+            ended.output
+        );
+        for said in says.iter().chain([&&*kafka.bootstrap, &out.path().to_string_lossy().as_ref()]) {
+            ensure!(ended.output.contains(said), "it does not say {said:?}:\n{}", ended.output);
+        }
+        Ok(())
+    };
+    let remembered = out.path().join("superhero/.superhero");
+    let cluster = std::fs::read_to_string(remembered.join("cluster"))?;
+    let other = Kafka::embedded()?;
+    refused(&other, &["holds records of the Kafka cluster", &cluster, "connect to the cluster of the folder"]).await?;
+    // As if the topic were another since.
+    std::fs::write(remembered.join("topics/lib.server.game"), "an-id-of-before")?;
+    refused(&kafka, &["lib.server.game", "an-id-of-before", "deleted and made again", "use a new folder"]).await
+}
+
+async fn cannot_write() -> Result<()> {
+    const SYSTEM_SAYS: &str = "Not a directory (os error 20)";
+    let (out, kafka) = (tempfile::tempdir()?, Kafka::embedded()?);
+    // Nothing can be made below a file, whoever tries; to the worker it is the same as a full disk.
+    let in_the_way = out.path().join("superhero/GAME_META");
+    std::fs::create_dir(out.path().join("superhero"))?;
+    std::fs::write(&in_the_way, "")?;
+    let mut command = binary("superhero");
+    command.args(["up", "players=4", "games=1000", "pace=0.05"]).arg(format!("kafka={}", kafka.bootstrap));
+    command.arg(format!("out={}", out.path().display()));
+    let mut process = Process::spawn("superhero up", command)?;
+    process.prints("the workers cannot go on, and try again: ").await?;
+    process.prints(SYSTEM_SAYS).await?;
+    let begun = Instant::now();
+    process.signal(Signal::TERM)?;
+    let ended = process.wait().await?;
+    ensure!(begun.elapsed() < WITHOUT_A_WAIT, "it went on for {:?}:\n{}", begun.elapsed(), ended.output);
+    ensure!(ended.status.code() == Some(NOT_VERIFIED), "it ended with {}:\n{}", ended.status, ended.output);
+    let finding = ended.output.lines().find(|line| line.contains("the workers could not go on: "));
+    let place = in_the_way.display().to_string();
+    ensure!(finding.is_some_and(|said| said.contains(SYSTEM_SAYS) && said.contains(&place)), "{}", ended.output);
+    Ok(())
 }
 
 async fn trial() -> Result<()> {

@@ -149,11 +149,14 @@ impl Worker {
         if self.wait.wait {
             kafka::wait(&config.kafka, &self.kafka, &config.group.topics, self.wait.timeout).await?;
         }
-        let (health, monitor, redis) = (Health::new(), config.monitor.clone(), store.clone());
-        let health = health.with("group", move || ready(monitor.health())).with("store", move || {
-            let redis = redis.clone();
-            async move { redis.ping().await.map_err(|error| error.to_string()) }
-        });
+        let (monitor, troubles, redis) = (config.monitor.clone(), config.troubles.clone(), store.clone());
+        let health = Health::new()
+            .with("group", move || ready(monitor.health()))
+            .with("disk", move || ready(troubles.health()))
+            .with("store", move || {
+                let redis = redis.clone();
+                async move { redis.ping().await.map_err(|error| error.to_string()) }
+            });
         let worked = tokio::select! {
             worked = superhero_worker::run(config, store.clone(), stop) => worked,
             failed = self.health.serve(health) => return Err(failed),

@@ -15,6 +15,7 @@ mod folder;
 mod games;
 mod history;
 mod next;
+mod origin;
 mod pipeline;
 mod progress;
 mod quote;

@@ -36,7 +36,10 @@ pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const UNREACHABLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the first look at the cluster, which has shown that it serves.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Workers that cannot write get so long to end. What they have not published is told, as after a crash.
+const TROUBLED_DRAIN: Duration = Duration::from_secs(3);
 
 /// Rows are published right after their commit; workers that have not done so by then have failed, and the files say so.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +52,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Pipeline {
     kafka: KafkaConfig,
     progress: watch::Sender<Progress>,
+    /// What keeps the workers from writing.
+    trouble: watch::Receiver<Option<String>>,
     servers: Roles,
     addresses: Vec<ServerAddress>,
     guard: Option<Guard>,
@@ -81,10 +86,12 @@ impl Pipeline {
         broker: Option<Broker>,
         guard: Guard,
         progress: watch::Sender<Progress>,
+        trouble: watch::Receiver<Option<String>>,
     ) -> Self {
         Self {
             kafka,
             progress,
+            trouble,
             servers: Roles::default(),
             addresses: Vec::new(),
             counters: guard.counters(),
@@ -126,7 +133,7 @@ impl Pipeline {
         let mut meter = self.meter().await?;
         let done_before = meter.look().await?.done();
         let (transport, progress) = (guard.monitor(), self.progress.clone());
-        let watcher = Watcher { meter, games, transport, done_before, progress };
+        let watcher = Watcher { meter, games, transport, workers: self.trouble.clone(), done_before, progress };
         self.watcher.tasks.spawn(watcher.run(self.watcher.stop.clone()));
         Ok(())
     }
@@ -227,7 +234,8 @@ impl Pipeline {
     }
 
     /// Waits until the workers have committed all that is there now, and gives back what they have not; none if that is not known.
-    pub(crate) async fn catch_up(&mut self) -> Option<u64> {
+    /// Workers that cannot write are waited for until `stop`, and none where there are none.
+    pub(crate) async fn catch_up(&mut self, stop: &CancellationToken) -> Option<u64> {
         self.stage(Stage::CatchingUp);
         let mut watch = CatchUp { target: None, done: 0, left: None, moved: Instant::now(), unknown: None };
         let mut meter = None;
@@ -239,23 +247,37 @@ impl Pipeline {
                     Err(error) => Err(error),
                 },
             };
+            let trouble = self.trouble.borrow().clone();
             if let Some(ended) = watch.see(looked) {
-                self.findings.extend(ended.err());
+                let reason = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+                self.findings.extend(ended.err().map(|stall| stall + &reason));
+                return watch.left;
+            }
+            if let Some(trouble) = trouble.filter(|_| stop.is_cancelled()) {
+                self.findings.push(format!("stopped while the workers could not go on: {trouble}"));
+                return watch.left;
+            }
+            if self.workers.tasks.is_empty() {
                 return watch.left;
             }
             if let Ok(fault) = timeout(LOOK_EVERY, self.fault()).await {
                 self.findings.push(fault);
-                if self.workers.tasks.is_empty() {
-                    return watch.left;
-                }
             }
         }
     }
 
-    /// Stops the workers, which publish what they have.
+    /// Stops the workers, which publish what they have and can.
     pub(crate) async fn stop_workers(&mut self) {
         self.stage(Stage::StoppingWorkers);
-        self.workers.close("a worker", &mut self.findings).await;
+        let trouble = self.trouble.borrow().clone();
+        let closing = self.workers.close("a worker", &mut self.findings);
+        let Some(trouble) = trouble else { return closing.await };
+        if timeout(TROUBLED_DRAIN, closing).await.is_err() {
+            self.workers.tasks.shutdown().await;
+            if !self.findings.iter().any(|finding| finding.contains(&trouble)) {
+                self.findings.push(format!("the workers could not go on: {trouble}"));
+            }
+        }
     }
 
     /// Keeps what is wrong for the report.

@@ -165,6 +165,8 @@ pub(crate) struct Watcher {
     pub(crate) meter: LagMeter,
     pub(crate) games: Games,
     pub(crate) transport: Monitor,
+    /// What keeps the workers from writing, if anything does.
+    pub(crate) workers: watch::Receiver<Option<String>>,
     /// Offsets that were done before the run.
     pub(crate) done_before: u64,
     pub(crate) progress: watch::Sender<Progress>,
@@ -172,7 +174,7 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     pub(crate) async fn run(self, stop: CancellationToken) -> History {
-        let Self { mut meter, games, transport, done_before, progress } = self;
+        let Self { mut meter, games, transport, workers, done_before, progress } = self;
         let begun = Instant::now();
         let mut history = History::default();
         let (mut last_emitted, mut last_count) = (0, begun);
@@ -191,8 +193,14 @@ impl Watcher {
                 progress.emitted = counters.emitted;
                 progress.acknowledged = counters.acknowledged;
                 progress.rate = rate.unwrap_or(progress.rate);
-                progress.trouble =
-                    transport.health().err().map(|health| health.to_string()).or_else(|| lag_unknown.clone());
+                let undelivered = transport.health().err().map(|health| health.to_string());
+                let unwritten = || {
+                    workers
+                        .borrow()
+                        .as_ref()
+                        .map(|trouble| format!("the workers cannot go on, and try again: {trouble}"))
+                };
+                progress.trouble = undelivered.or_else(unwritten).or_else(|| lag_unknown.clone());
             });
         };
         let mut lag_unknown = None;

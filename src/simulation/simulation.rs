@@ -23,7 +23,7 @@ use superhero_store::redis::{Redis, RedisConfig};
 use superhero_store::{GameStore, StoreError};
 use superhero_transport::{KafkaPublisher, Publisher, StartError, Transport, TransportConfig};
 use superhero_verify::{VerifyConfig, VerifyError, verify};
-use superhero_worker::WorkerConfig;
+use superhero_worker::{Troubles, WorkerConfig};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ use crate::games::Games;
 use crate::pipeline::Pipeline;
 use crate::progress::{Progress, Stage};
 use crate::report::{Played, Report};
-use crate::{SimulationConfig, WorkersStart};
+use crate::{SimulationConfig, WorkersStart, origin};
 
 /// A Kafka or a Redis that is not there by then is told.
 pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,6 +56,7 @@ pub struct Simulation {
     games: Games,
     broker: Option<Broker>,
     progress: watch::Sender<Progress>,
+    troubles: Troubles,
 }
 
 /// Why there was no run, or no report of it.
@@ -81,6 +82,17 @@ pub enum SimulationError {
         address: &'static str,
         /// The system's reason.
         source: std::io::Error,
+    },
+    /// The folder cannot take the run's files.
+    #[error(transparent)]
+    Output(superhero_sink::FolderError),
+    /// What Kafka holds is not what the folder's rows are of.
+    #[error("kafka={servers}: {source}")]
+    Origin {
+        /// The bootstrap servers.
+        servers: String,
+        /// What is wrong with the folder.
+        source: superhero_sink::FolderError,
     },
     /// Kafka does not serve.
     #[error(transparent)]
@@ -136,7 +148,8 @@ impl Simulation {
         let publisher = Publisher::Kafka(KafkaPublisher::new(kafka.clone()));
         let transport = Transport::new(TransportConfig::new(publisher, config.players * SOCKETS_PER_PLAYER));
         let progress = watch::Sender::new(Progress { planned: config.bots().planned_games(), ..Progress::default() });
-        Ok(Self { config, kafka, folder, transport, games: Games::default(), broker, progress })
+        let (games, troubles) = (Games::default(), Troubles::default());
+        Ok(Self { config, kafka, folder, transport, games, broker, progress, troubles })
     }
 
     /// The layer that takes the events, to be put into the process's subscriber before [`run`](Self::run).
@@ -190,7 +203,7 @@ impl Simulation {
         game_expiry: Option<Duration>,
         stop: CancellationToken,
     ) -> Result<(Report, Pipeline), SimulationError> {
-        let Self { config, kafka, folder, transport, games, broker, progress } = self;
+        let Self { config, kafka, folder, transport, games, broker, progress, troubles } = self;
         let begun = Instant::now();
         let embedded = broker.is_some();
         let starting = async {
@@ -201,14 +214,19 @@ impl Simulation {
             };
             let tell = |trouble: Trouble<'_>| tell(&progress, &trouble.to_string());
             wait_ready_telling(&kafka, &readiness, tell).await.map_err(Box::new)?;
+            origin::check(&folder, &kafka).await?;
             Ok(transport.start().await?)
         };
         let service = (!embedded).then(|| format!("Kafka at {}", kafka.servers()));
         let guard = wait_for(service, &progress, &stop, starting).await?;
         let producer = guard.producer().map(|producer| producer.as_u128());
-        let worker =
-            WorkerConfig { sink: config.sink(), game_expiry, ..WorkerConfig::new(kafka.clone(), topic::ALL, &folder) };
-        let mut pipeline = Pipeline::new(kafka.clone(), broker, guard, progress);
+        let worker = WorkerConfig {
+            sink: config.sink(),
+            game_expiry,
+            troubles: troubles.clone(),
+            ..WorkerConfig::new(kafka.clone(), topic::ALL, &folder)
+        };
+        let mut pipeline = Pipeline::new(kafka.clone(), broker, guard, progress, troubles.watch());
         match stop.run_until_cancelled(Box::pin(pipeline.watch(games.clone()))).await {
             Some(watching) => watching?,
             None => return Err(SimulationError::Stopped { before: FIRST_GAME.to_owned(), trouble: None }),
@@ -229,7 +247,7 @@ impl Simulation {
             pipeline.start_workers(config.workers, &worker, &store);
         }
         let flushed = Instant::now();
-        let lag = pipeline.catch_up().await;
+        let lag = pipeline.catch_up(&stop).await;
         let caught_up = flushed.elapsed();
         match config.keep {
             true => pipeline.publish(&folder).await,

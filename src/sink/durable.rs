@@ -101,8 +101,24 @@ pub(crate) fn link(from: &Path, to: &Path, point: Point) -> Result<Linked, FileE
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Ok(if fs::symlink_metadata(from).is_err() { Linked::Gone } else { Linked::NoDirectory })
         }
+        Err(error) if is_no_links(&error) => {
+            let reason = format!(
+                "{error}; a file gets its name by a hard link, so that it never replaces another: use a file system that has them, as \
+                 FAT and exFAT have not"
+            );
+            let source = io::Error::new(io::ErrorKind::Unsupported, reason);
+            Err(FileError { action: "link a file to", path: to.to_owned(), source })
+        }
         Err(source) => Err(FileError { action: "link a file to", path: to.to_owned(), source }),
     }
+}
+
+/// Whether the file system has no hard links: link(2) is not permitted (which is not the same as denied), not supported, or each
+/// file may have one name only.
+fn is_no_links(error: &io::Error) -> bool {
+    const EPERM: i32 = 1;
+    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::TooManyLinks)
+        || error.raw_os_error() == Some(EPERM)
 }
 
 /// Sees to it that `path` holds a text once and for all: the one that stands there already, or `text`. Returns that text.
@@ -174,6 +190,7 @@ pub(crate) fn list(path: &Path) -> Result<Vec<String>, FileError> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::fault::{Fault, arm};
 
     #[test]
     fn a_link_never_replaces_and_knows_its_own_file_again() {
@@ -187,6 +204,23 @@ mod tests {
         assert_eq!(link(&at("nothing"), &at("c"), Point::Publish).unwrap(), Linked::Gone);
         assert_eq!(link(&at("a"), &at("missing/c"), Point::Publish).unwrap(), Linked::NoDirectory);
         assert_eq!(link(&at("nothing"), &at("b"), Point::Publish).unwrap(), Linked::Gone);
+    }
+
+    #[test]
+    fn a_file_system_without_links_is_told_to_be_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("a"), "rows").unwrap();
+        // EPERM, EMLINK, EOPNOTSUPP; EACCES.
+        for (number, expected) in [(1, true), (31, true), (95, true), (13, false)] {
+            arm([(Point::Publish, Fault::Refused(number), 0)]);
+            let said = link(&at("a"), &at("b"), Point::Publish).unwrap_err().to_string();
+            assert_eq!(said.contains("by a hard link") && said.contains("FAT"), expected, "{said}");
+            assert!(
+                said.contains(&format!("(os error {number})")) && said.contains(at("b").to_str().unwrap()),
+                "{said}"
+            );
+        }
     }
 
     #[test]

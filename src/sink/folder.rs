@@ -25,7 +25,7 @@ pub enum FolderError {
         path: PathBuf,
     },
     /// The system does not let us.
-    #[error("the folder {} cannot be written; check OUTPUT_DIR, its owner and its permissions", path.display())]
+    #[error("the folder {} cannot be written: {source}; {}", path.display(), advice(source))]
     Unwritable {
         /// The folder.
         path: PathBuf,
@@ -34,8 +34,8 @@ pub enum FolderError {
     },
     /// The offsets in this folder are those of other topics that only share their names with ours.
     #[error(
-        "the folder {} holds records of the Kafka cluster {holds}, but this worker is connected to the cluster {connected}; \
-         connect to the cluster of the folder, or give this one an OUTPUT_DIR of its own", path.display()
+        "the folder {} holds records of the Kafka cluster {holds}, but the connected one is {connected}; connect to the cluster of \
+         the folder, or give this one a folder of its own (OUTPUT_DIR)", path.display()
     )]
     OtherCluster {
         /// The folder.
@@ -48,7 +48,7 @@ pub enum FolderError {
     /// The topic was deleted and made again: its offsets have begun anew and would collide with those in the folder.
     #[error(
         "the folder {} holds records of a topic {topic} with the id {holds}, but the topic's id is {found} now: it was deleted \
-         and made again, and its offsets begin anew; use a new OUTPUT_DIR for it", path.display()
+         and made again, and its offsets begin anew; use a new folder for it (OUTPUT_DIR)", path.display()
     )]
     TopicReplaced {
         /// The folder.
@@ -71,6 +71,19 @@ pub enum FolderError {
         /// What it holds.
         content: String,
     },
+}
+
+/// What to do about a folder that cannot be written.
+fn advice(error: &FileError) -> &'static str {
+    match error.source.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "check OUTPUT_DIR, its owner and its permissions"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room, or choose an OUTPUT_DIR on another disk"
+        }
+        _ => "choose another OUTPUT_DIR if this one cannot be mended",
+    }
 }
 
 /// An open folder. Clones share it; every process that writes to the same place opens it for itself.

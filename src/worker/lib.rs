@@ -26,6 +26,7 @@ mod prepare;
 mod recover;
 mod row;
 mod summary;
+mod troubles;
 mod writer;
 
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub use fetch::FetchConfig;
 pub use monitor::Monitor;
 pub use summary::Summary;
+pub use troubles::Troubles;
 
 /// The group of the simulator's workers.
 pub const DEFAULT_GROUP: &str = "superhero_sim";
@@ -62,12 +64,14 @@ pub struct WorkerConfig {
     pub game_expiry: Option<Duration>,
     /// Ends by itself when it has published what was there when it began with each partition.
     pub until_end: bool,
-    /// How long to try to reach Kafka at the start.
+    /// How long to try to reach Kafka at the start; with [`until_end`](Self::until_end) each broker that is needed for that.
     pub connect_timeout: Duration,
     /// How long a stop may take to seal, commit and publish; what is not by then is read again by the next owner.
     pub drain_timeout: Duration,
     /// Where the worker tells how it is.
     pub monitor: Monitor,
+    /// Where it tells what the disk keeps it from.
+    pub troubles: Troubles,
 }
 
 impl WorkerConfig {
@@ -93,6 +97,7 @@ impl WorkerConfig {
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
             drain_timeout: Self::DEFAULT_DRAIN_TIMEOUT,
             monitor: Monitor::default(),
+            troubles: Troubles::default(),
         }
     }
 }
@@ -112,7 +117,7 @@ pub enum WorkerError {
     /// What a crash has left in the folder.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// A topic cannot be archived.
+    /// A topic cannot be archived; of several, none can.
     #[error(transparent)]
     Topic(#[from] NameError),
     /// Partitions that could not go on; the others did until the end.

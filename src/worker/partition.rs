@@ -177,6 +177,7 @@ impl<S: GameStore> PartitionTask<S> {
     /// As a crash: what is not sealed is thrown away, what is sealed is decided by whoever comes next.
     pub(crate) async fn run(mut self) -> Ended {
         let end = self.steps().await.unwrap_or_else(End::Failed);
+        self.goes_on();
         let undecided = self.holding.take().filter(|holding| holding.sink.is_undecided());
         Ended { source: self.source, end, undecided, progress: self.progress }
     }
@@ -213,10 +214,15 @@ impl<S: GameStore> PartitionTask<S> {
                 },
                 Step::Retry(error) => {
                     error!(partition = %self.source, %error, "committed rows cannot be published now; trying again");
+                    self.waits(|source| format!("committed rows of {source} wait to be published: {error}"));
                     if self.pause_unless(Phase::Lost).await {
                         return self.lose().await;
                     }
-                    self.on_disk(PartitionSink::retry).await?
+                    let retried = self.on_disk(PartitionSink::retry).await?;
+                    if !matches!(retried, Step::Retry(_)) {
+                        self.goes_on();
+                    }
+                    retried
                 }
                 Step::Rejoin { .. } => return Ok(End::Rejoin),
                 Step::Idle if self.reached => return Ok(End::Reached),
@@ -284,6 +290,7 @@ impl<S: GameStore> PartitionTask<S> {
         match self.on_disk(PartitionSink::seal).await {
             Ok(step) => {
                 self.backoff.reset();
+                self.goes_on();
                 let (tally, games) = self.writer.sealed();
                 self.holding_mut().sealed = Some(Sealed { next, tally: Summary { files, ..tally }, games });
                 Ok(step)
@@ -320,8 +327,18 @@ impl<S: GameStore> PartitionTask<S> {
             partition = %self.source, %error, offset,
             "rows cannot be written now; the partition takes no records until they can, and then goes on at this offset"
         );
+        self.waits(|source| format!("rows of {source} cannot be written: {error}"));
         self.pause_unless(Phase::Release).await;
         Ok(())
+    }
+
+    /// Tells whoever runs the worker that the partition waits for the disk.
+    fn waits(&self, reason: impl FnOnce(&TopicPartition) -> String) {
+        self.shared.config.troubles.begin(self.source.to_string(), || reason(&self.source));
+    }
+
+    fn goes_on(&self) {
+        self.shared.config.troubles.end(&self.source.to_string());
     }
 
     /// Sends a commit and waits for its answer; none if the assignment is lost meanwhile.

@@ -12,6 +12,9 @@ use crate::games;
 use crate::partition::{CLEAN_GRACE, Joined, Shared, blocking, check_topic};
 use crate::recover::{games_named, publish_named_here};
 
+/// What waits while the folder cannot take a topic's id.
+const FOLDER: &str = "the folder";
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -110,13 +113,14 @@ async fn topic_ids<S: GameStore>(
         match check_topic(&shared.folder, topic, &id).await {
             Ok(()) => {}
             Err(error @ FolderError::Unwritable { .. }) => {
-                let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                return Err(NotPrepared::Later(format!("{error}: {source}")));
+                shared.config.troubles.begin(FOLDER.to_owned(), || error.to_string());
+                return Err(NotPrepared::later(error));
             }
             Err(error) => return Err(NotPrepared::Refused(error)),
         }
         ids.insert(topic.clone(), id);
     }
+    shared.config.troubles.end(FOLDER);
     Ok(ids)
 }
 
