@@ -112,7 +112,7 @@ fn which_run(out: &Path, runs: &[PathBuf]) -> String {
 
 fn kind(error: &VerifyError) -> Kind {
     match error {
-        VerifyError::NoFolders | VerifyError::SameFolder { .. } => Kind::Usage,
+        VerifyError::NoFolders | VerifyError::SameFolder { .. } | VerifyError::Topic(_) => Kind::Usage,
         VerifyError::Kafka(_) => Kind::NotReady,
         _ => Kind::Failed,
     }

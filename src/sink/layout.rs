@@ -17,17 +17,29 @@ pub const WORK_AREA: &str = ".superhero";
 /// Kafka allows 249 bytes, but a sealed segment's name adds 81 to the topic's, and a file system allows 255.
 pub const MAX_TOPIC_BYTES: usize = 170;
 
+/// Kafka's own limit.
+const KAFKA_MAX_TOPIC_BYTES: usize = 249;
+
 const DATE_FORMAT: &str = "%Y-%m-%d";
 
 /// Why a name is none of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
-    /// Kafka would not allow such a topic, or a file system could not hold its files.
+    /// Kafka would not allow such a topic.
     #[error(
-        "topic {topic:?} cannot be archived: a topic's name is 1 to {MAX_TOPIC_BYTES} letters, digits, dots, \
-         underscores and hyphens, and neither '.' nor '..'"
+        "topic {topic:?} cannot be archived: a topic's name is 1 to 249 letters, digits, dots, underscores and hyphens, and \
+         neither '.' nor '..'"
     )]
     Topic {
+        /// The name as it was given.
+        topic: String,
+    },
+    /// Kafka allows it, and a file system could not hold its files.
+    #[error(
+        "topic {topic} cannot be archived: its name has {} bytes, and the names of its files have room for {MAX_TOPIC_BYTES}; \
+         mirror it to a topic with a shorter name", .topic.len()
+    )]
+    TooLong {
         /// The name as it was given.
         topic: String,
     },
@@ -86,8 +98,12 @@ impl fmt::Display for PartitionId {
 /// Refuses what Kafka refuses, and names too long for a file system.
 pub fn check_topic_name(topic: &str) -> Result<(), NameError> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES || topic == "." || topic == ".." || !topic.bytes().all(legal) {
+    if !(1..=KAFKA_MAX_TOPIC_BYTES).contains(&topic.len()) || topic == "." || topic == ".." || !topic.bytes().all(legal)
+    {
         return Err(NameError::Topic { topic: topic.to_owned() });
+    }
+    if topic.len() > MAX_TOPIC_BYTES {
+        return Err(NameError::TooLong { topic: topic.to_owned() });
     }
     Ok(())
 }

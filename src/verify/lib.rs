@@ -48,6 +48,7 @@ use std::sync::Arc;
 use superhero_kafka::fetch::FetchError;
 use superhero_kafka::{ClientError, KafkaConfig};
 use superhero_sink::PartitionId;
+use superhero_sink::layout::{NameError, check_topic_name};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -131,6 +132,9 @@ pub enum VerifyError {
         /// Cluster or topic, with the id that each remembers.
         difference: String,
     },
+    /// No files can be of a topic of that name.
+    #[error("{0}; no worker takes it, so leave it out of --topics")]
+    Topic(NameError),
     /// There is nothing to compare with.
     #[error("{servers} has no topic {topic}; leave it out with --topics, or check the files by themselves")]
     NoTopic {
@@ -185,6 +189,7 @@ pub async fn verify(config: VerifyConfig, stop: CancellationToken) -> Result<Ver
     let _told = stop.clone().drop_guard();
     let VerifyConfig { folders, kafka, topics, figures_of } = config;
     let wanted: Option<BTreeSet<String>> = topics.map(|topics| topics.into_iter().collect());
+    wanted.iter().flatten().try_for_each(|topic| check_topic_name(topic)).map_err(VerifyError::Topic)?;
     let figures = figures_of.map(Figures::new);
     let mut found = Verification { folders: folders.clone(), figures, ..Verification::default() };
 

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use superhero_kafka::group::{Assignment, Committer, GroupError, GroupEvent, Member, Revocation};
-use superhero_kafka::{Cluster, TopicPartition};
+use superhero_kafka::{ClientError, Cluster, TopicPartition};
+use superhero_sink::layout::{NameError, check_topic_name};
 use superhero_sink::recover::partitions_with_sealed;
 use superhero_sink::{Folder, FolderError, PartitionId, PartitionSink};
 use superhero_store::GameStore;
@@ -91,10 +92,17 @@ pub(crate) async fn run<S: GameStore>(
     store: S,
     shutdown: CancellationToken,
 ) -> Result<Summary, WorkerError> {
-    for topic in &config.group.topics {
-        PartitionId::new(topic, 0)?;
-    }
-    let connecting = Cluster::connect(&config.kafka, Instant::now() + config.connect_timeout);
+    let mut config = config;
+    config.group.topics = archivable(std::mem::take(&mut config.group.topics))?;
+    let deadline = Instant::now() + config.connect_timeout;
+    let connecting = async {
+        let cluster = Cluster::connect(&config.kafka, deadline).await?;
+        if config.until_end {
+            // Whoever is to come to an end cannot go on trying for ever.
+            cluster.reach(&config.group.topics, &config.group.group_id, deadline).await?;
+        }
+        Ok::<_, ClientError>(cluster)
+    };
     let Some(cluster) = shutdown.run_until_cancelled(connecting).await.transpose()? else {
         return Ok(Summary::default());
     };
@@ -128,6 +136,25 @@ pub(crate) async fn run<S: GameStore>(
         failed: BTreeMap::new(),
     };
     owner.run(shutdown).await
+}
+
+/// The topics whose names files can have. One that is too long for that is left out, so that the others are taken all the same.
+fn archivable(topics: Vec<String>) -> Result<Vec<String>, NameError> {
+    let (mut taken, mut too_long) = (Vec::new(), None);
+    for topic in topics {
+        match check_topic_name(&topic) {
+            Ok(()) => taken.push(topic),
+            Err(error @ NameError::TooLong { .. }) => {
+                error!(topic, %error, "the topic is left out; the others are taken");
+                too_long = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match too_long {
+        Some(error) if taken.is_empty() => Err(error),
+        _ => Ok(taken),
+    }
 }
 
 impl<S: GameStore> Owner<S> {

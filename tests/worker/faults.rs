@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use superhero_sink::layout::NameError;
 use superhero_sink::{Folder, FolderError};
 use superhero_worker::{WorkerConfig, WorkerError};
 
-use super::setting::{PATIENCE, Producer, Setting, offsets};
-use crate::process::{Signal, eventually};
-use crate::services::Kafka;
+use super::setting::{PATIENCE, Producer, Setting, foreign, offsets};
+use crate::process::{Process, Signal, eventually};
+use crate::services::{Kafka, Redis};
 
 pub async fn an_output_that_cannot_be_written_holds_the_partition_up_until_it_can(
     kafka: &Kafka,
@@ -17,14 +18,20 @@ pub async fn an_output_that_cannot_be_written_holds_the_partition_up_until_it_ca
 ) -> Result<()> {
     let setting = Setting::new(kafka, folder, 1).await?;
     let mut producer = Producer::new();
-    let worker = setting.start(setting.config());
+    let config = setting.config();
+    let troubles = config.troubles.watch();
+    let worker = setting.start(config);
     setting.produce(0, producer.events(0, 50)).await?;
     setting.published(50).await?;
+    ensure!(troubles.borrow().is_none(), "{:?}", troubles.borrow());
     // Nothing can be moved below a file, whoever tries; to the worker it is the same as a full disk.
     let (writing, sealed) = (setting.root().join(".superhero/writing"), setting.root().join(".superhero/sealed"));
     std::fs::remove_dir(&sealed)?;
     std::fs::write(&sealed, "in the way")?;
     setting.produce(0, producer.events(0, 50)).await?;
+    let told = || troubles.borrow().clone().unwrap_or_default();
+    let place = sealed.display().to_string();
+    eventually("the trouble is told", PATIENCE, async || Ok(told().contains(&place))).await?;
     let is_empty = || Ok(std::fs::read_dir(&writing)?.next().is_none());
     for attempt in 0..2 {
         eventually(&format!("attempt {attempt} is written"), PATIENCE, async || Ok(!is_empty()?)).await?;
@@ -34,6 +41,7 @@ pub async fn an_output_that_cannot_be_written_holds_the_partition_up_until_it_ca
     std::fs::remove_file(&sealed)?;
     std::fs::create_dir(&sealed)?;
     setting.published(100).await?;
+    eventually("it is told to be over", PATIENCE, async || Ok(told().is_empty())).await?;
     let summary = worker.stopped().await?;
     ensure!((summary.records, summary.duplicates, summary.missing) == (100, 0, 0), "{summary:?}");
     setting.check_complete().await
@@ -47,6 +55,41 @@ pub async fn a_folder_of_another_cluster_is_refused(kafka: &Kafka, folder: &Path
     let unwritable = WorkerConfig { output_dir: "/proc/superhero".into(), ..setting.config() };
     let refused = setting.start(unwritable).outcome().await?;
     ensure!(matches!(refused, Err(WorkerError::Folder(FolderError::Unwritable { .. }))), "{refused:?}");
+    Ok(())
+}
+
+pub async fn a_fetch_that_a_quota_holds_back_is_no_error(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let (setting, redis) = (Setting::new(kafka, folder, 3).await?, Redis::shared()?);
+    // More than the broker lets the worker have in the ten seconds that it looks at.
+    for partition in 0..3 {
+        let record = || foreign(Some(&[b'x'; 1000]));
+        setting.produce(partition, (0..300).map(|_| record()).collect()).await?;
+    }
+    let quota = ["--alter", "--add-config", "consumer_byte_rate=50000"];
+    let client = ["--entity-type", "clients", "--entity-name", "superhero-worker"];
+    kafka.tool("kafka.admin.ConfigCommand", &[&quota[..], &client[..]].concat())?;
+    let mut command = setting.binary(folder, &redis);
+    command.args(["--until-end", "--log-level", "debug"]);
+    let printed = Process::spawn("superhero-worker", command)?.succeed().await?;
+    ensure!(printed.contains("the broker's quota holds the fetch back"), "there was no quota:\n{printed}");
+    ensure!(!printed.contains("fetching failed") && !printed.contains("UnknownServerError"), "{printed}");
+    setting.check_complete().await
+}
+
+pub async fn a_topic_whose_name_is_too_long_for_files_is_left_out(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 1).await?;
+    setting.produce(0, Producer::new().events(0, 10)).await?;
+    let too_long = format!("{}-{}", "x".repeat(180), uuid::Uuid::new_v4());
+    let other = Setting::of_topic(kafka, folder, &too_long, 1).await?;
+    other.produce(0, Producer::new().events(0, 10)).await?;
+    let mut config = WorkerConfig { until_end: true, ..setting.config() };
+    config.group.topics.insert(0, too_long.clone());
+    let summary = setting.start(config).ended().await?;
+    ensure!(summary.records == 10 && setting.raw(0)?.len() == 10, "{summary:?}");
+    let refused = other.start(other.config()).outcome().await?;
+    ensure!(matches!(refused, Err(WorkerError::Topic(NameError::TooLong { .. }))), "{refused:?}");
+    let verified = other.verify(&[folder]).await.err().context("nobody takes that topic")?.to_string();
+    ensure!(verified.contains(&too_long) && verified.contains("217 bytes"), "{verified}");
     Ok(())
 }
 
