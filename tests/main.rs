@@ -17,6 +17,7 @@ mod figures;
 mod heroes;
 mod kafka;
 mod leaders;
+mod peers;
 mod process;
 mod python;
 mod readme;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         heroes::tests(),
         kafka::tests(),
         leaders::tests(),
+        peers::tests(),
         python::tests(),
         readme::tests(),
         spool::tests(),
