@@ -108,12 +108,12 @@ pub struct Advertised {
     /// The `host:port` that it advertises.
     pub address: String,
     /// What comes of connecting to it.
-    pub source: WireError,
+    pub source: Box<WireError>,
 }
 
 impl Advertised {
     pub(crate) fn by(broker: &Broker, source: WireError) -> Self {
-        Self { node_id: broker.node_id, address: broker.address.clone(), source }
+        Self { node_id: broker.node_id, address: broker.address.clone(), source: Box::new(source) }
     }
 }
 

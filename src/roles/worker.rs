@@ -138,7 +138,7 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         match self.also {
             Some(Also::Healthcheck) => self.health.ask().await,
-            None => self.work(stop).await,
+            None => Box::pin(self.work(stop)).await,
         }
     }
 

@@ -77,7 +77,7 @@ pub(crate) async fn connect(config: &KafkaConfig, group: &str) -> Result<Connect
         };
         let advertised = |source| CoordinatorError::Connect {
             group: group.to_owned(),
-            source: Advertised { node_id: answer.node_id.0, address: coordinator.clone(), source },
+            source: Advertised { node_id: answer.node_id.0, address: coordinator.clone(), source: Box::new(source) },
         };
         return connected.await.map_err(advertised);
     }
