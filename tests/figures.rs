@@ -193,7 +193,8 @@ async fn no_game() -> Result<()> {
         .arg(format!("out={}", out.path().display()));
     let process = Process::spawn("superhero up", command)?;
     eventually("the players have their seats", DEADLINE, async || {
-        Ok(files_below(&out.path().join("."))?.iter().any(|file| file.to_string_lossy().contains("lib.server.lobby")))
+        let rows = "raw/topic=lib.server.lobby";
+        Ok(files_below(out.path())?.iter().any(|file| file.to_string_lossy().contains(rows)))
     })
     .await?;
     process.signal(Signal::TERM)?;
