@@ -40,7 +40,8 @@ pub struct Player {
     websocket_host: String,
 
     /// Its port
-    #[arg(long, env = "WEBSOCKET_PORT", value_name = "PORT", default_value = "8080", value_parser = whole(1..=u16::MAX))]
+    // 0 is a server's way to say any; where all roles have the same environment it does not matter to bots that are given --servers.
+    #[arg(long, env = "WEBSOCKET_PORT", value_name = "PORT", default_value = "8080", value_parser = whole(0..=u16::MAX))]
     websocket_port: u16,
 
     /// Seconds that a bot tries to reach a server before it gives up
