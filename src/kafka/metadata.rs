@@ -14,7 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::KafkaConfig;
-use crate::wire::{Connection, WireError};
+use crate::wire::{BoxFuture, Connection, WireError};
 
 const METADATA: i16 = 10;
 const CREATE_TOPICS: i16 = 4;
@@ -129,28 +129,30 @@ static LOOKS: AtomicUsize = AtomicUsize::new(0);
 
 /// A connection to a bootstrap server that answers, together with a look at the cluster. Each time another one is asked first: one
 /// that stood still, or is cut off from the others, may tell what has not been so for minutes.
-pub(crate) async fn look(
-    config: &KafkaConfig,
-    topics: Option<&[String]>,
-) -> Result<(Connection, Metadata), MetadataError> {
-    let mut reasons = Vec::new();
-    for server in in_turn(&config.bootstrap_servers, LOOKS.fetch_add(1, Ordering::Relaxed)) {
-        let answered = async {
-            let mut connection = Connection::open(server, config).await?;
-            let needed = [(ApiKey::Metadata, METADATA), (ApiKey::CreateTopics, CREATE_TOPICS)];
-            connection.require(&needed, config.request_timeout).await?;
-            let response = ask(&mut connection, topics, config.request_timeout).await?;
-            Ok((connection, response))
-        };
-        match answered.await {
-            Ok((connection, response)) => {
-                let metadata = Metadata::new(connection.broker(), response)?;
-                return Ok((connection, metadata));
+pub(crate) fn look<'a>(
+    config: &'a KafkaConfig,
+    topics: Option<&'a [String]>,
+) -> BoxFuture<'a, Result<(Connection, Metadata), MetadataError>> {
+    Box::pin(async move {
+        let mut reasons = Vec::new();
+        for server in in_turn(&config.bootstrap_servers, LOOKS.fetch_add(1, Ordering::Relaxed)) {
+            let answered = async {
+                let mut connection = Connection::open(server, config).await?;
+                let needed = [(ApiKey::Metadata, METADATA), (ApiKey::CreateTopics, CREATE_TOPICS)];
+                connection.require(&needed, config.request_timeout).await?;
+                let response = ask(&mut connection, topics, config.request_timeout).await?;
+                Ok((connection, response))
+            };
+            match answered.await {
+                Ok((connection, response)) => {
+                    let metadata = Metadata::new(connection.broker(), response)?;
+                    return Ok((connection, metadata));
+                }
+                Err(reason) => reasons.push(reason),
             }
-            Err(reason) => reasons.push(reason),
         }
-    }
-    Err(MetadataError::NoBroker { reasons })
+        Err(MetadataError::NoBroker { reasons })
+    })
 }
 
 /// All servers, beginning with another one each time.

@@ -4,6 +4,7 @@
 //! is on its way at a time, so an answer with another correlation id means that the two sides have lost step.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -27,6 +28,9 @@ pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 const SASL_HANDSHAKE: i16 = 1;
 /// Brokers answer at once, since nothing is to be looked up.
 const SASL_HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
+
+/// What is done seldom, compiled once and here. An async function is compiled into each crate that awaits it, with all that it awaits.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A connection to one broker.
 ///
@@ -283,24 +287,26 @@ impl Connection {
 
     /// The error, or what it comes from where that can be found out: who hangs up, or is silent, before it has shown that it is a
     /// broker, or before it was asked for anything but its versions. Only of the first does that take longer than the request might.
-    async fn explain(&self, error: WireError, deadline: Instant) -> WireError {
-        match (self.answered, error) {
-            (None, error @ (WireError::Lost { .. } | WireError::Timeout { .. })) => {
-                match Protocol::spoken_at(&self.broker).await {
-                    Some(protocol) => WireError::Speaks { broker: self.broker.clone(), protocol },
-                    None => error,
+    fn explain(&self, error: WireError, deadline: Instant) -> BoxFuture<'_, WireError> {
+        Box::pin(async move {
+            match (self.answered, error) {
+                (None, error @ (WireError::Lost { .. } | WireError::Timeout { .. })) => {
+                    match Protocol::spoken_at(&self.broker).await {
+                        Some(protocol) => WireError::Speaks { broker: self.broker.clone(), protocol },
+                        None => error,
+                    }
                 }
-            }
-            (Some(ApiKey::ApiVersions), WireError::Lost { broker, api, source }) => {
-                let deadline = deadline.min(Instant::now() + SASL_HANDSHAKE_LIMIT);
-                match timeout_at(deadline, self.sasl_mechanisms()).await {
-                    Ok(Ok(Some(mechanisms))) => WireError::Sasl { broker, mechanisms },
-                    Ok(Ok(None)) => WireError::Lost { broker, api, source },
-                    Ok(Err(_)) | Err(_) => WireError::ClosedAfterVersions { broker, api, source },
+                (Some(ApiKey::ApiVersions), WireError::Lost { broker, api, source }) => {
+                    let deadline = deadline.min(Instant::now() + SASL_HANDSHAKE_LIMIT);
+                    match timeout_at(deadline, self.sasl_mechanisms()).await {
+                        Ok(Ok(Some(mechanisms))) => WireError::Sasl { broker, mechanisms },
+                        Ok(Ok(None)) => WireError::Lost { broker, api, source },
+                        Ok(Err(_)) | Err(_) => WireError::ClosedAfterVersions { broker, api, source },
+                    }
                 }
+                (_, error) => error,
             }
-            (_, error) => error,
-        }
+        })
     }
 
     /// What the broker takes to know who we are; none if it does not want to, or is gone. Asked over another connection.
@@ -323,25 +329,31 @@ impl Connection {
     /// # Errors
     ///
     /// [`WireError::Unsupported`] names the first that it does not serve; others as for [`call`](Self::call).
-    pub async fn require(&mut self, needed: &[(ApiKey, i16)], limit: Duration) -> Result<(), WireError> {
-        // Version 0 is the one that every broker answers, and all that is asked for is in it.
-        let answer = self.call(0, &ApiVersionsRequest::default(), limit).await?;
-        if let Some(error) = ResponseError::try_from_code(answer.error_code) {
-            let broker = self.broker.clone();
-            return Err(WireError::Answer { broker, api: "ApiVersions", reason: error.to_string() });
-        }
-        for (key, version) in needed {
-            let served = answer.api_keys.iter().find(|served| served.api_key == *key as i16);
-            if served.is_none_or(|s| !(s.min_version..=s.max_version).contains(version)) {
-                return Err(WireError::Unsupported {
-                    broker: self.broker.clone(),
-                    api: api_name(*key as i16),
-                    version: *version,
-                    served: served.map_or("none".into(), |s| format!("{} to {}", s.min_version, s.max_version)),
-                });
+    pub fn require<'a>(
+        &'a mut self,
+        needed: &'a [(ApiKey, i16)],
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<(), WireError>> {
+        Box::pin(async move {
+            // Version 0 is the one that every broker answers, and all that is asked for is in it.
+            let answer = self.call(0, &ApiVersionsRequest::default(), limit).await?;
+            if let Some(error) = ResponseError::try_from_code(answer.error_code) {
+                let broker = self.broker.clone();
+                return Err(WireError::Answer { broker, api: "ApiVersions", reason: error.to_string() });
             }
-        }
-        Ok(())
+            for (key, version) in needed {
+                let served = answer.api_keys.iter().find(|served| served.api_key == *key as i16);
+                if served.is_none_or(|s| !(s.min_version..=s.max_version).contains(version)) {
+                    return Err(WireError::Unsupported {
+                        broker: self.broker.clone(),
+                        api: api_name(*key as i16),
+                        version: *version,
+                        served: served.map_or("none".into(), |s| format!("{} to {}", s.min_version, s.max_version)),
+                    });
+                }
+            }
+            Ok(())
+        })
     }
 
     fn encode<R: Request>(&self, version: i16, request: &R) -> Result<Bytes, String> {
