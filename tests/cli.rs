@@ -110,9 +110,12 @@ async fn is_the_same_role() -> Result<()> {
 }
 
 async fn takes_words() -> Result<()> {
-    let cases: [(&str, &[&str], &str); 6] = [
+    let cases: [(&str, &[&str], &str); 9] = [
         ("superhero-player", &["players=3"], "--players PLAYERS 3 command line"),
         ("superhero-server", &["server-sleep=0"], "--server-sleep SERVER_SLEEP 0 command line"),
+        ("superhero-worker", &["until-end=true"], "--until-end UNTIL_END true command line"),
+        ("superhero-server", &["wait=yes"], "--wait WAIT yes command line"),
+        ("superhero-build-db", &["pull=false"], "--pull HEROES_PULL false command line"),
         ("superhero-worker", &["--until-end", "group=a=b"], "--group KAFKA_GROUP a=b command line"),
         ("superhero-build-db", &["redis-port=7"], "--redis-port REDIS_PORT 7 command line"),
         ("superhero", &["player", "players=3"], "--players PLAYERS 3 command line"),

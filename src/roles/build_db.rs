@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Parser};
 use superhero_game::{Hero, built_in_roster, parse_heroes};
 use superhero_service::{Failure, Kind, LogArguments, RedisArguments, Secret, Settings, seconds};
 use superhero_store::GameStore;
@@ -22,11 +23,12 @@ pub struct BuildDb {
     heroes: Option<PathBuf>,
 
     /// Fetch the heroes from the hero API instead
-    #[arg(long, env = "HEROES_PULL", requires = "api_token")]
+    #[arg(long, env = "HEROES_PULL", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false",
+        default_missing_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pull: bool,
 
     /// The access token of the hero API
-    #[arg(long, env = "API_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(long, env = "API_TOKEN", value_name = "TOKEN", hide_env_values = true, required_if_eq("pull", "true"))]
     api_token: Option<Secret>,
 
     /// Where the hero API is, by plain HTTP

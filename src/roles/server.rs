@@ -69,12 +69,12 @@ struct ServerArguments {
 
     /// The most players of a game
     #[arg(long, env = "MAX_PARTICIPANTS", value_name = "COUNT", default_value_t = ServerConfig::default().max_participants,
-        value_parser = whole(0..=u32::MAX))]
+        value_parser = whole(2..=u32::MAX))]
     max_participants: u32,
 
     /// Connections at one time; more are refused
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "COUNT", default_value_t = ServerConfig::default().max_connections,
-        value_parser = whole::<usize>(0..))]
+        value_parser = whole::<usize>(1..))]
     max_connections: usize,
 
     /// Seconds that a stop leaves to running games, and then to the events that are not delivered yet

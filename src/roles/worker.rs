@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, Parser, ValueEnum};
+use clap::{ArgAction, Args, Parser, ValueEnum};
 use superhero_event::topic;
 use superhero_kafka::group::{Assignor, GroupConfig, GroupError};
 use superhero_monitor::{Health, serve};
@@ -54,7 +54,8 @@ struct WorkerArguments {
     output_dir: PathBuf,
 
     /// Take what is there now, publish it, and exit
-    #[arg(long, env = "UNTIL_END")]
+    #[arg(long, env = "UNTIL_END", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false",
+        default_missing_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     until_end: bool,
 
     /// Bytes of rows, before compression, after which files are published

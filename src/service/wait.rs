@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 
 use crate::seconds;
 
@@ -11,7 +12,8 @@ use crate::seconds;
 #[command(next_help_heading = "Readiness")]
 pub struct WaitArguments {
     /// Before anything else, create missing topics and wait until Kafka truly serves, as `superhero wait` does
-    #[arg(long, env = "WAIT")]
+    #[arg(long, env = "WAIT", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false",
+        default_missing_value = "true", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub wait: bool,
 
     /// Seconds to wait for Kafka and Redis before exiting with 3
