@@ -13,6 +13,12 @@ const MAX_POINTS: usize = 512;
 const WIDTH: usize = 64;
 const HEIGHT: usize = 6;
 
+/// Columns for the lag at the end: what is caught up within a column's time would not be seen to fall otherwise.
+const END_WIDTH: usize = 4;
+
+/// Nothing, where there was something before.
+const NOTHING_LEFT: char = '.';
+
 /// The records that were not taken, at points in time. As JSON: `[[seconds, records], …]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
@@ -61,8 +67,8 @@ impl History {
         self.points.iter().map(|point| point.records).max().unwrap_or_default()
     }
 
-    /// Lines of text: the lag upwards, time to the right, each column the largest lag of its span of time, but the last, which is
-    /// the lag at the end.
+    /// Lines of text: the lag upwards, time to the right, each column the largest lag of its span of time, but the last ones,
+    /// which are the lag at the end.
     pub fn chart(&self) -> String {
         let peak = self.peak();
         let end = self.latest.map_or(Duration::ZERO, |(at, _)| at);
@@ -72,7 +78,12 @@ impl History {
         let mut chart = String::new();
         for row in (0..HEIGHT).rev() {
             let label = if row == HEIGHT - 1 { label.as_str() } else { "" };
-            let bars: String = columns.iter().map(|records| block(*records, peak, row)).collect();
+            let first = columns.iter().position(|records| *records > 0).unwrap_or(WIDTH);
+            let bar = |(column, records): (usize, &u64)| match (*records, row) {
+                (0, 0) if column > first => NOTHING_LEFT,
+                (records, row) => block(records, peak, row),
+            };
+            let bars: String = columns.iter().enumerate().map(bar).collect();
             // Writing to memory does not fail.
             let _ = writeln!(chart, "{label:>margin$} ┤{}", bars.trim_end());
         }
@@ -82,16 +93,16 @@ impl History {
         chart
     }
 
-    /// The largest lag of each column; one without a look of its own is as the one before it. The last column is the latest look
-    /// alone: what is caught up within a column's time would not be seen to fall otherwise.
+    /// The largest lag of each column; one without a look of its own is as the one before it.
     fn columns(&self, end: Duration) -> [u64; WIDTH] {
+        const BEFORE_END: usize = WIDTH - END_WIDTH;
         let mut columns = [None; WIDTH];
         for point in &self.points {
             let share = point.at.as_secs_f64() / end.as_secs_f64().max(f64::MIN_POSITIVE);
-            let column = &mut columns[((share * WIDTH as f64) as usize).min(WIDTH - 2)];
+            let column = &mut columns[((share * BEFORE_END as f64) as usize).min(BEFORE_END - 1)];
             *column = (*column).max(Some(point.records));
         }
-        columns[WIDTH - 1] = self.latest.map(|(_, records)| records);
+        columns[BEFORE_END] = self.latest.map(|(_, records)| records);
         let mut last = 0;
         columns.map(|column| {
             last = column.unwrap_or(last);
@@ -164,8 +175,8 @@ mod tests {
         history.add(seconds(100) + Duration::from_millis(200), 0);
         let chart = history.chart();
         let bars: Vec<_> = chart.lines().take(HEIGHT).map(|line| line.split_once('┤').unwrap().1).collect();
-        assert!(bars.iter().all(|bars| bars.chars().count() < WIDTH), "{chart}");
-        assert!(bars[0].ends_with('█') && bars[HEIGHT - 1].chars().count() == WIDTH - 1, "{chart}");
+        assert!(bars[..HEIGHT - 1].iter().all(|bars| bars.chars().count() == WIDTH - END_WIDTH), "{chart}");
+        assert!(bars[0].ends_with('█') && bars[HEIGHT - 1].ends_with("█...."), "{chart}");
         let mut long = History::default();
         for look in 0..=MAX_POINTS as u64 {
             long.add(seconds(look), if look == MAX_POINTS as u64 { 0 } else { 5 });
