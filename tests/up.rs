@@ -37,7 +37,7 @@ pub fn tests() -> Vec<Trial> {
         test("up: on a terminal no line is longer than it is wide, and the first Ctrl-C says what is still done", fits),
         test("up: on a terminal a wait tells its reason, and Ctrl-C ends it", waits_on_a_terminal),
         test(
-            "up: a folder of another cluster, or of a topic that was made again, is refused before anything is played",
+            "up: a folder of another cluster or topic, or without the rows of before, is refused before anything is played",
             other_origin,
         ),
         test("up: what keeps the workers from writing is told at once, and a signal ends the waiting", cannot_write),
@@ -300,6 +300,11 @@ async fn other_origin() -> Result<()> {
     let remembered = out.path().join("superhero/.superhero");
     let cluster = std::fs::read_to_string(remembered.join("cluster"))?;
     let other = Kafka::embedded()?;
+    // Its own group, and a folder that has none of its rows.
+    let elsewhere = tempfile::tempdir()?;
+    let ended = run(on_kafka(&kafka, elsewhere.path())).await?;
+    let says = "the group superhero_sim has taken";
+    ensure!(ended.status.code() == Some(1) && ended.output.contains(says), "{}:\n{}", ended.status, ended.output);
     refused(&other, &["holds records of the Kafka cluster", &cluster, "connect to the cluster of the folder"]).await?;
     // As if the topic were another since.
     std::fs::write(remembered.join("topics/lib.server.game"), "an-id-of-before")?;

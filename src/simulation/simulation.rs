@@ -94,6 +94,21 @@ pub enum SimulationError {
         /// What is wrong with the folder.
         source: superhero_sink::FolderError,
     },
+    /// The rows of what was taken before lie in another folder.
+    #[error(
+        "kafka={servers}: the group {group} has taken {records} records of it already, and {} has no rows of them; give the folder \
+         that has (out=FOLDER), delete the group, or take another Kafka", folder.display()
+    )]
+    OtherFolder {
+        /// The bootstrap servers.
+        servers: String,
+        /// The workers' group.
+        group: &'static str,
+        /// How many records.
+        records: u64,
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Kafka does not serve.
     #[error(transparent)]
     NotReady(#[from] Box<NotReady>),
@@ -273,7 +288,7 @@ impl Simulation {
             _ => BTreeMap::new(),
         };
         let played = Played {
-            stopped: stop.is_cancelled(),
+            stopped: players.stopped() > 0,
             players,
             planned,
             written_after,
