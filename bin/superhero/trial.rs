@@ -23,7 +23,7 @@ const WORKERS: usize = 4;
 /// For a run that is asked to end; longer than its own deadlines.
 const CHILD_STOPS_WITHIN: Duration = Duration::from_secs(120);
 
-/// Run one of the evaluations, each ending in a table and the lag over time
+/// Run one of the evaluations, which end in a table and the lag over time, or a row for each of several sizes
 #[derive(Debug, Subcommand)]
 pub(crate) enum Trial {
     /// Everything is produced while one worker writes it
