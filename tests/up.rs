@@ -124,6 +124,15 @@ async fn loss_is_told() -> Result<()> {
     let out = tempfile::tempdir()?;
     let report = report(&run(command(&["up", "output=json"], out.path())).await?)?;
     let folder = report["folder"].as_str().context("a folder")?;
+    let mut mistyped = binary("superhero");
+    mistyped.args(["verify", folder, "topics=lib.server.lobby,lib.server.loby"]);
+    let ended = run(mistyped).await?;
+    ensure!(
+        ended.status.code() == Some(USAGE) && ended.output.contains("--topics lib.server.loby: there is nothing"),
+        "it ended with {}:\n{}",
+        ended.status,
+        ended.output
+    );
     let raw = Path::new(folder).join("superhero/raw/topic=lib.server.lobby");
     let files = files_below(&raw)?;
     std::fs::remove_file(files.first().context("a file")?)?;

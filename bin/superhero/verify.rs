@@ -70,8 +70,16 @@ impl Verify {
         if folders.is_empty() {
             folders.push(self.output_dir);
         }
+        let topics = self.topics.clone().unwrap_or_default();
         let config = VerifyConfig { folders, kafka, topics: self.topics, figures_of: None };
         let found = verify(config, stop).await.map_err(refused)?;
+        // Of a name that was mistyped, too, there is nothing that could be wrong.
+        let is_there = |topic: &String| found.partitions.iter().any(|partition| partition.topic == *topic);
+        if let Some(topic) = topics.iter().find(|topic| !is_there(topic)) {
+            let error =
+                format!("--topics {topic}: there is nothing of this topic to check; correct the name, or leave it out");
+            return Err(Failure::new(Kind::Usage, error));
+        }
         let text = match self.output {
             Output::Text => found.to_string(),
             Output::Json => serde_json::to_string(&found)?,
