@@ -143,21 +143,28 @@ impl BatchFetcher {
         max_bytes: i32,
         max_wait: Duration,
     ) -> Result<Batches, FetchError> {
-        let connection = match self.connection.take().filter(Connection::is_usable) {
-            Some(connection) => connection,
-            None => self.connect(cluster).await?,
-        };
         let limit = cluster.config().request_timeout + max_wait;
-        self.ask(connection, self.request(offset, max_bytes, max_wait), offset, limit).await
+        loop {
+            let connection = match self.connection.take().filter(Connection::is_usable) {
+                Some(connection) => connection,
+                None => self.connect(cluster).await?,
+            };
+            let asked = self.ask(connection, self.request(offset, max_bytes, max_wait), offset, limit).await?;
+            // An answer without records says that there are none, which a quota's does not.
+            if let Some(batches) = asked {
+                return Ok(batches);
+            }
+        }
     }
 
+    /// None after a time for which a quota held the answer back.
     async fn ask(
         &mut self,
         mut connection: Connection,
         request: FetchRequest,
         offset: i64,
         limit: Duration,
-    ) -> Result<Batches, FetchError> {
+    ) -> Result<Option<Batches>, FetchError> {
         let answer = connection.call(FETCH_VERSION, &request, limit).await?;
         let partition = answer.responses.into_iter().flat_map(|topic| topic.partitions).next();
         let Some(partition) = partition else {
@@ -169,13 +176,13 @@ impl BatchFetcher {
             debug!(partition = %self.source, throttled, "the broker's quota holds the fetch back");
             sleep(Duration::from_millis(throttled).min(MAX_THROTTLE)).await;
             self.connection = Some(connection);
-            return Ok(Batches { next: offset, ..Batches::default() });
+            return Ok(None);
         };
         if let Some(error) = ResponseError::try_from_code(partition.error_code) {
             return Err(FetchError::Refused { partition: self.source.clone(), offset, error });
         }
         self.connection = Some(connection);
-        self.read(offset, partition.high_watermark, partition.records.unwrap_or_default())
+        self.read(offset, partition.high_watermark, partition.records.unwrap_or_default()).map(Some)
     }
 
     async fn connect(&self, cluster: &Cluster) -> Result<Connection, FetchError> {
