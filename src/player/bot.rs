@@ -121,6 +121,7 @@ impl Bot {
         while self.crew.config.games.is_none_or(|games| number < u64::from(games)) {
             let end = match self.find_seat(number).await? {
                 Some(mut seat) => self.attend(&mut seat).await?,
+                None if self.crew.matchmaker.as_ref().is_some_and(Matchmaker::is_deserted) => return Ok(()),
                 None => End::TimedOut,
             };
             let counter = match end {
@@ -183,6 +184,24 @@ impl Bot {
         }
     }
 
+    /// Waits for the bot's turn to take a seat over the connection; another one if it is lost meanwhile.
+    async fn turn(&mut self, meeting: &Meeting, line: Connection) -> Result<Connection, Trouble> {
+        let mut line = Some(line);
+        let mut turn = pin!(meeting.turn());
+        loop {
+            tokio::select! {
+                () = &mut turn => break,
+                () = lost(&mut line) => {}
+                () = lost(&mut self.hero) => {}
+                () = lost(&mut self.action) => {}
+            }
+        }
+        match line {
+            Some(line) => Ok(line),
+            None => self.open(Endpoint::Find).await,
+        }
+    }
+
     async fn try_to_find(
         &mut self,
         participants: u32,
@@ -196,7 +215,7 @@ impl Bot {
         let mut line = self.open(Endpoint::Find).await?;
         // Whoever has the turn keeps others waiting, so nothing else is left to do then.
         if let Some(meeting) = meeting {
-            meeting.turn().await;
+            line = self.turn(meeting, line).await?;
         }
         let request = Request::Find { user, participants }.to_json();
         let answers = ask(&mut line, &[request], self.crew.config.answer_timeout).await?;

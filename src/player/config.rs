@@ -70,8 +70,8 @@ pub enum Seating {
     /// Each draws its name and the number of participants that it asks for, and plays with whoever asks for the same; some may wait in
     /// vain. Bots may share a name.
     Strangers,
-    /// All bots of the run play with each other in games that the seed decides, and as long as they stay nobody waits in vain.
-    /// Each has a name of its own, `USER000` and upwards.
+    /// All bots of the run play with each other in games that the seed decides. Nobody waits in vain as long as all stay, nobody else
+    /// plays there, and no answer to a `find` is lost, which would take a seat twice. Each has a name of its own, `USER000` and upwards.
     Matched,
 }
 

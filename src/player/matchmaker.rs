@@ -69,6 +69,11 @@ impl Matchmaker {
         Some(Meeting { seat, participants, door })
     }
 
+    /// Whether too few are left for any match.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.lock().present.len() < *self.sizes.start() as usize
+    }
+
     /// Nobody waits for the bot any more.
     pub(crate) fn leave(&self, bot: usize) {
         let mut state = self.lock();
@@ -312,5 +317,10 @@ mod tests {
         let played_often = |bot: usize| played.iter().filter(|players| players.contains(&bot)).count();
         assert!((4..8).all(|bot| played_often(bot) >= 4), "{played:?}");
         assert!(play(3, 4, |bot, round| bot > 0 && round > 0).await.len() <= 1);
+        let matchmaker = Matchmaker::new(7, 3, SIZES);
+        matchmaker.leave(0);
+        assert!(!matchmaker.is_deserted());
+        matchmaker.leave(2);
+        assert!(matchmaker.is_deserted() && matchmaker.meet(1, 0).await.is_none());
     }
 }
