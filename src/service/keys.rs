@@ -59,7 +59,7 @@ pub(crate) fn hints(command: &Command, words: &[OsString], refused: ErrorKind) -
         command.get_arguments().filter(|argument| !argument.is_hide_set() && argument.get_id() != check::FLAG);
     let settings: Vec<_> = settings.filter_map(Arg::get_long).filter(|name| *name != "help").collect();
     if !settings.is_empty() {
-        hints.push(format!("The settings are {}, each as name=value or as --name value.", settings.join(", ")));
+        hints.push(format!("The settings are {}, each as name=value or as --name=value.", settings.join(", ")));
     }
     hints
 }
@@ -139,13 +139,13 @@ mod tests {
             let words: Vec<_> = words.split(' ').map(OsString::from).collect();
             hints(&command(), &words, refused)
         };
-        let settings = "The settings are players, out, keep, each as name=value or as --name value.";
+        let settings = "The settings are players, out, keep, each as name=value or as --name=value.";
         assert_eq!(hints("superhero up players=1", ErrorKind::UnknownArgument), [settings]);
         let commands = "The commands are up, serve; each has a --help.";
         assert_eq!(hints("superhero upp", ErrorKind::InvalidSubcommand), [commands]);
         assert_eq!(hints("superhero --players=1", ErrorKind::UnknownArgument), [commands]);
         let commands = "The commands are healthcheck, completions; each has a --help.";
-        let settings = "The settings are port, each as name=value or as --name value.";
+        let settings = "The settings are port, each as name=value or as --name=value.";
         assert_eq!(hints("superhero serve helthcheck", ErrorKind::InvalidSubcommand), [commands, settings]);
     }
 }

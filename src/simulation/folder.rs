@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use superhero_sink::layout::{ROOT, WORK_AREA};
 
 /// More runs than begin within a second.
@@ -29,6 +29,8 @@ pub fn runs(out: &Path) -> Vec<PathBuf> {
 /// When a run began, by the name of its folder: the second, and its number among the runs of that second.
 fn begun(folder: &Path) -> Option<(String, u32)> {
     let begun = folder.file_name()?.to_str()?.strip_prefix(RUN)?;
+    // Whatever else is called like a run, a copy of one, was not begun at any time.
+    NaiveDateTime::parse_from_str(begun.split('-').next()?, "%Y%m%dT%H%M%SZ").ok()?;
     match begun.split_once('-') {
         Some((second, number)) => Some((second.to_owned(), number.parse().ok()?)),
         None => Some((begun.to_owned(), 1)),

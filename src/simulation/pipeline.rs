@@ -234,7 +234,7 @@ impl Pipeline {
     }
 
     /// Waits until the workers have committed all that is there now, and gives back what they have not; none if that is not known.
-    /// Workers that cannot write are waited for until `stop`, and none where there are none.
+    /// `stop` ends the waiting for workers that cannot write, and none are waited for where there are none.
     pub(crate) async fn catch_up(&mut self, stop: &CancellationToken) -> Option<u64> {
         self.stage(Stage::CatchingUp);
         let mut watch = CatchUp { target: None, done: 0, left: None, moved: Instant::now(), unknown: None };

@@ -116,7 +116,7 @@ impl Redis {
         mut tell: impl FnMut(&str) + Send,
     ) -> Result<Self, StoreError> {
         let give_up_at = Instant::now() + deadline;
-        let mut told = String::new();
+        let (mut told, mut seen) = (String::new(), None);
         loop {
             let error = match Self::connect_once(&config).await {
                 Ok(store) => return Ok(store),
@@ -125,7 +125,10 @@ impl Redis {
             // What a wrong password or database brings does not change by waiting, nor does who listens there.
             let for_good =
                 refusal::is_of_rights(&error) || matches!(error.kind(), ErrorKind::Config | ErrorKind::InvalidArgument);
-            let stranger = if for_good { None } else { refusal::stranger(&config).await };
+            // Whoever fails in another way than before may be another.
+            let failed = error.to_string();
+            let is_known = seen.replace(failed.clone()) == Some(failed);
+            let stranger = if for_good || is_known { None } else { refusal::stranger(&config).await };
             let reason = stranger.map_or_else(|| refusal::explained(&error, config.password.is_some()), str::to_owned);
             if for_good || stranger.is_some() || Instant::now() + CONNECT_PAUSE >= give_up_at {
                 let user = config.username.as_ref().map(|name| format!(", user {name}")).unwrap_or_default();
