@@ -75,6 +75,23 @@ impl Others {
         };
         matches!(tokio::time::timeout(SHORT_PATIENCE, overtaking).await, Ok(Ok(())))
     }
+
+    /// Asks again for what was deleted, of a cluster that is whole. A broker writes where its logs begin to disk once a minute, so those that
+    /// were killed may hold deleted records again, which nobody has to have read.
+    pub async fn delete_again(&self, services: &Services) -> Result<()> {
+        for (partition, below) in &self.deleted {
+            let client = services.cluster.partition_client(TOPIC, *partition).await?;
+            let deleting = client.delete_records(*below, PATIENCE.as_millis() as i32);
+            tokio::time::timeout(PATIENCE, deleting)
+                .await
+                .map_err(anyhow::Error::from)
+                .and_then(|deleted| Ok(deleted?))
+                .with_context(|| {
+                    format!("deleting the records of {TOPIC} partition {partition} below {below} again")
+                })?;
+        }
+        Ok(())
+    }
 }
 
 /// Records that are no events, each of another kind.

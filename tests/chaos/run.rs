@@ -256,7 +256,7 @@ impl<'a> Run<'a> {
         for number in 0..folders {
             self.fleet.sweep(number).await?;
         }
-        Ok(())
+        self.others.delete_again(&self.services).await
     }
 
     async fn judge(self, testimonies: Vec<Testimony>) -> Result<Verdict> {
