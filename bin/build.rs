@@ -21,9 +21,10 @@ fn main() {
 
 fn commit() -> Option<String> {
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
-    // HEAD names a branch, and the branch the commit; in a packed repository the latter is in one file with all others.
+    // HEAD names a branch, and the branch the commit; in a packed repository the latter is in one file with all others. The index is
+    // not looked at: `git status` writes it, and would have every binary linked again.
     let branch = git(&["rev-parse", "--symbolic-full-name", "HEAD"])?;
-    let files = ["HEAD", branch.as_str(), "packed-refs", "index"].map(|name| git(&["rev-parse", "--git-path", name]));
+    let files = ["HEAD", branch.as_str(), "packed-refs"].map(|name| git(&["rev-parse", "--git-path", name]));
     let files = files.into_iter().flatten().filter(|file| Path::new(file).exists());
     for file in files.chain(SOURCES.map(str::to_owned)) {
         println!("cargo:rerun-if-changed={file}");

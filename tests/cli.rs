@@ -469,6 +469,13 @@ async fn lists_runs() -> Result<()> {
         ensure!(listed[2].ends_with("run-20261124T181521Z\""), "{listed:?}");
         ensure!(!ended.output.contains("20261231"), "a run without rows:\n{}", ended.output);
     }
+    // Nobody is to believe that the runs were checked as well, where the folder has rows of its own.
+    fs::create_dir(out.join("superhero"))?;
+    let mut command = binary("superhero");
+    command.args(["verify", "my data"]).current_dir(folder.path());
+    let ended = run("superhero verify", command).await?;
+    let told = ended.output.contains("not checked: 17 runs with folders of their own in \"my data\"");
+    ensure!(ended.status.success() && told, "{}:\n{}", ended.status, ended.output);
     Ok(())
 }
 

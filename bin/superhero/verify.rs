@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use superhero_kafka::KafkaConfig;
-use superhero_service::{Failure, Kind, LogArguments, print};
+use superhero_service::{Failure, Kind, LogArguments, print, tell};
 use superhero_simulation::{runs, shell_path};
 use superhero_verify::{VerifyConfig, VerifyError, verify};
 use tokio_util::sync::CancellationToken;
@@ -71,6 +71,8 @@ impl Verify {
             folders.push(self.output_dir);
         }
         let topics = self.topics.clone().unwrap_or_default();
+        let beside = folders.iter().map(|folder| (folder.clone(), runs(folder).len()));
+        let beside: Vec<_> = beside.filter(|(_, runs)| *runs > 0).collect();
         let config = VerifyConfig { folders, kafka, topics: self.topics, figures_of: None };
         let found = verify(config, stop).await.map_err(refused)?;
         // Of a name that was mistyped, too, there is nothing that could be wrong.
@@ -85,6 +87,10 @@ impl Verify {
             Output::Json => serde_json::to_string(&found)?,
         };
         print(text)?;
+        for (folder, runs) in beside {
+            let folder = shell_path(&folder);
+            tell(format_args!("not checked: {runs} runs with folders of their own in {folder}; ls -d {folder}/run-*"));
+        }
         match found.faults.total() {
             0 => Ok(()),
             1 => Err(Failure::new(Kind::NotVerified, "the files are not right: 1 fault")),

@@ -112,7 +112,7 @@ impl Progress {
             Stage::CatchingUp => vec![
                 format!("{} records to write", count(self.lag)),
                 format!("{} written", count(self.taken)),
-                format!("given up after {} s without a commit", STALL_TIMEOUT.as_secs()),
+                format!("gives up after {} s without a commit", STALL_TIMEOUT.as_secs()),
             ],
             Stage::StoppingWorkers => vec![format!("{} records written", count(self.taken))],
             Stage::Verifying => vec![

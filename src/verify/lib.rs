@@ -80,7 +80,7 @@ pub enum VerifyError {
     #[error("there is no folder to check; name the workers' OUTPUT_DIR")]
     NoFolders,
     /// The folder is not there.
-    #[error("{} is not a directory; name the workers' OUTPUT_DIR", path.display())]
+    #[error("there is no folder {}; name that of a run, or the workers' OUTPUT_DIR", path.display())]
     NoDirectory {
         /// As it was given.
         path: PathBuf,
