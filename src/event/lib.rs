@@ -35,6 +35,9 @@ pub mod header {
     pub const PRODUCER: &str = "superhero-producer";
     /// Its number among those that the producer sent to the partition, in decimal digits, from 0 without gaps.
     pub const SEQUENCE: &str = "superhero-sequence";
+    /// Of which partition that is, as `<topic>/<partition>`. A record that stands in another one is a copy, whose number says nothing
+    /// there. Records of earlier versions do not have it: their numbers are taken for those of the partition that they stand in.
+    pub const PLACE: &str = "superhero-place";
 }
 
 /// The `log_message` of each event, see the specification's table.

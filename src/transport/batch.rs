@@ -72,22 +72,28 @@ impl Compression {
 }
 
 /// A start of a transport: the identity under which its records count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Producer(Uuid);
+
+/// What the headers of all records have in common that a producer sends to a partition: all but the sequence's value.
 #[derive(Clone, Debug)]
-pub(crate) struct Producer {
-    /// A record's headers up to the sequence's value.
-    headers: Vec<u8>,
-}
+pub(crate) struct Headers(Vec<u8>);
 
 impl Producer {
     pub(crate) fn new(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    /// Of its records of a partition, which is that for which they are counted.
+    pub(crate) fn headers(self, topic: &str, partition: i32) -> Headers {
         let mut headers = Vec::new();
-        put_varint(&mut headers, 2);
-        let id = id.simple().to_string();
-        for text in [header::PRODUCER, &id, header::SEQUENCE] {
+        put_varint(&mut headers, 3);
+        let (id, place) = (self.0.simple().to_string(), format!("{topic}/{partition}"));
+        for text in [header::PRODUCER, &id, header::PLACE, &place, header::SEQUENCE] {
             put_varint(&mut headers, text.len() as i64);
             headers.extend_from_slice(text.as_bytes());
         }
-        Self { headers }
+        Headers(headers)
     }
 }
 
@@ -137,15 +143,15 @@ impl Batch {
         self.events == 0 || self.buffer.len() + event.held_bytes() <= batch_bytes
     }
 
-    /// Adds an event as the producer's record number `sequence` of this partition.
-    pub(crate) fn push(&mut self, producer: &Producer, sequence: u64, event: &Event<'_>) {
+    /// Adds an event as the producer's record number `sequence` of the partition that the headers are for.
+    pub(crate) fn push(&mut self, headers: &Headers, sequence: u64, event: &Event<'_>) {
         let mut digits = [0; 21];
         let sequence = decimal_header(sequence, &mut digits);
         self.write(&Record {
             timestamp_ms: event.timestamp_ms,
             key: event.key,
             value: event.value,
-            headers: [&producer.headers, sequence],
+            headers: [&headers.0, sequence],
         });
         self.held_bytes += event.held_bytes() as u64;
     }
@@ -363,6 +369,7 @@ pub(crate) mod tests {
         pub(crate) key: Option<Vec<u8>>,
         pub(crate) value: Vec<u8>,
         pub(crate) producer: String,
+        pub(crate) place: String,
         pub(crate) sequence: u64,
     }
 
@@ -374,12 +381,13 @@ pub(crate) mod tests {
             String::from_utf8(value.as_ref().unwrap().to_vec()).unwrap()
         };
         let records = set.records.iter().map(|record| {
-            assert_eq!(record.headers.len(), 2);
+            assert_eq!(record.headers.len(), 3);
             Read {
                 timestamp_ms: record.timestamp,
                 key: record.key.as_ref().map(|key| key.to_vec()),
                 value: record.value.as_ref().unwrap().to_vec(),
                 producer: text(record, header::PRODUCER),
+                place: text(record, header::PLACE),
                 sequence: text(record, header::SEQUENCE).parse().unwrap(),
             }
         });
@@ -424,15 +432,16 @@ pub(crate) mod tests {
             compression in prop::sample::select(vec![Compression::None, Compression::Gzip, Compression::Snappy]),
         ) {
             let id = Uuid::from_u128(0x1234);
-            let producer = Producer::new(id);
+            let headers = Producer::new(id).headers("t", 17);
             let mut batch = Batch::new();
             let mut expected = Vec::new();
             let mut held = 0;
             for ((key, value, timestamp_ms), sequence) in events.into_iter().zip(first_sequence..) {
                 let event = Event { topic: "t", key: key.as_deref(), value: &value, timestamp_ms };
-                batch.push(&producer, sequence, &event);
+                batch.push(&headers, sequence, &event);
                 held += event.held_bytes() as u64;
-                expected.push(Read { timestamp_ms, key, value, producer: id.simple().to_string(), sequence });
+                let (producer, place) = (id.simple().to_string(), "t/17".to_owned());
+                expected.push(Read { timestamp_ms, key, value, producer, place, sequence });
             }
             let sealed = batch.seal(compression);
             prop_assert_eq!(sealed.held_bytes(), held);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Batch, Compression, Producer, Sealed};
+use crate::batch::{Batch, Compression, Headers, Producer, Sealed};
 use crate::chunk::{Chunk, Event};
 use crate::queue::Settled;
 
@@ -131,6 +131,7 @@ enum TopicState {
 
 #[derive(Debug)]
 struct Lane {
+    headers: Headers,
     leader: Option<i32>,
     next_sequence: u64,
     /// Events with lower sequences were settled before this process began.
@@ -172,7 +173,7 @@ impl Lanes {
             let lanes = (0..*partitions).zip(0..).map(|(number, partition)| Lane {
                 next_sequence: counting.and_then(|counting| counting.next.get(number)).copied().unwrap_or(0),
                 settled_before: settled.get(&(name.clone(), partition)).copied().unwrap_or(0),
-                ..Lane::new()
+                ..Lane::new(producer.headers(name, partition))
             });
             all.topics[index].state = TopicState::Known(lanes.collect());
             all.topics[index].round_robin = counting.map_or(0, |counting| counting.round_robin);
@@ -208,7 +209,7 @@ impl Lanes {
         let Topic { state, round_robin, .. } = &mut self.topics[index];
         match state {
             TopicState::Unknown { waiting, .. } => waiting.push(event),
-            TopicState::Known(lanes) => route(lanes, round_robin, &self.producer, self.config, event),
+            TopicState::Known(lanes) => route(lanes, round_robin, self.config, event),
         }
     }
 
@@ -219,7 +220,9 @@ impl Lanes {
         let Topic { state, round_robin, .. } = &mut self.topics[index];
         let mut learned = None;
         if let TopicState::Unknown { waiting, marks } = state {
-            let mut lanes: Vec<Lane> = leaders.iter().map(|_| Lane::new()).collect();
+            let places = leaders.iter().zip(0..);
+            let mut lanes: Vec<Lane> =
+                places.map(|(_, partition)| Lane::new(self.producer.headers(topic, partition))).collect();
             if lanes.is_empty() {
                 return None;
             }
@@ -229,7 +232,7 @@ impl Lanes {
                 while let Some((mark, _)) = marks.next_if(|(_, waited)| *waited == before) {
                     counted.push((*mark, counting(&lanes, *round_robin)));
                 }
-                route(&mut lanes, round_robin, &self.producer, self.config, &event);
+                route(&mut lanes, round_robin, self.config, &event);
             }
             counted.extend(marks.map(|(mark, _)| (*mark, counting(&lanes, *round_robin))));
             learned = Some(Learned { partitions: lanes.len(), counted });
@@ -344,10 +347,10 @@ impl Lanes {
     }
 }
 
-fn route(lanes: &mut [Lane], round_robin: &mut u32, producer: &Producer, config: BatchConfig, event: &Event<'_>) {
+fn route(lanes: &mut [Lane], round_robin: &mut u32, config: BatchConfig, event: &Event<'_>) {
     // A topic has far fewer partitions than an `i32` can count.
     let partition = superhero_kafka::partition_for_key(event.key, lanes.len() as i32, round_robin);
-    lanes[partition as usize].accept(producer, config, event);
+    lanes[partition as usize].accept(config, event);
 }
 
 fn counting(lanes: &[Lane], round_robin: u32) -> Counting {
@@ -371,8 +374,9 @@ impl Topic {
 }
 
 impl Lane {
-    fn new() -> Self {
+    fn new(headers: Headers) -> Self {
         Self {
+            headers,
             leader: None,
             next_sequence: 0,
             settled_before: 0,
@@ -383,14 +387,14 @@ impl Lane {
         }
     }
 
-    fn accept(&mut self, producer: &Producer, config: BatchConfig, event: &Event<'_>) {
+    fn accept(&mut self, config: BatchConfig, event: &Event<'_>) {
         if self.next_sequence < self.settled_before {
             self.next_sequence += 1;
             return;
         }
         let full = self.open.take_if(|open| !open.has_room_for(event, config.batch_bytes));
         self.sealed.extend(full.map(|full| full.seal(config.compression)));
-        self.open.get_or_insert_with(Batch::new).push(producer, self.next_sequence, event);
+        self.open.get_or_insert_with(Batch::new).push(&self.headers, self.next_sequence, event);
         self.next_sequence += 1;
     }
 

@@ -14,7 +14,7 @@
 //!
 //! `emitted = acknowledged + dropped + queued` holds at every instant, see [`Counters`]. A batch is sent until it is
 //! acknowledged, one at a time per topic-partition, so that the events of a key stay in order. What is sent twice (an
-//! answer that was lost) carries the same `superhero-producer` and `superhero-sequence` headers, so that a reader can tell.
+//! answer that was lost) carries the same `superhero-producer`, `superhero-place` and `superhero-sequence` headers, so that a reader can tell.
 
 mod batch;
 mod chunk;

@@ -220,7 +220,7 @@ impl Spool {
     pub(crate) fn lanes(&self) -> Lanes {
         match self.left.front() {
             Some(left) => left.lanes(self.batches),
-            None => Lanes::new(self.producer.clone(), self.batches),
+            None => Lanes::new(self.producer, self.batches),
         }
     }
 

@@ -132,12 +132,19 @@ impl Life {
                 let place = (place.0.to_owned(), place.1);
                 let fate = fate(place.1);
                 if !matches!(fate, Fate::Lost) {
-                    kafka.records.extend(read(&part.batch).into_iter().map(|record| Record {
-                        place: place.clone(),
-                        producer: record.producer,
-                        sequence: record.sequence,
-                        key: record.key,
-                        number: std::str::from_utf8(&record.value).unwrap().trim().parse().unwrap(),
+                    kafka.records.extend(read(&part.batch).into_iter().map(|record| {
+                        assert_eq!(
+                            record.place,
+                            format!("{}/{}", place.0, place.1),
+                            "it is counted where it is sent to"
+                        );
+                        Record {
+                            place: place.clone(),
+                            producer: record.producer,
+                            sequence: record.sequence,
+                            key: record.key,
+                            number: std::str::from_utf8(&record.value).unwrap().trim().parse().unwrap(),
+                        }
                     }));
                 }
                 let outcome = if matches!(fate, Fate::Acknowledged) { Outcome::Acknowledged } else { Outcome::Failed };
