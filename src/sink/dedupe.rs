@@ -1,4 +1,4 @@
-//! What has been seen of each producer, so that a batch that a producer sent twice is written once.
+//! What has been seen of each producer: whether a record's number is new, or was used before.
 
 use std::collections::HashMap;
 
@@ -10,8 +10,9 @@ pub const MAX_PRODUCERS: usize = 1024;
 pub enum Verdict {
     /// To be written.
     New,
-    /// Seen before; to be dropped and counted.
-    Duplicate,
+    /// Not above the last: to be dropped and counted, if the record is the same as the one that had the number before. That is for the
+    /// caller to find out; here it changes nothing.
+    Behind,
     /// To be written; but `missing` records of this producer before it were never seen.
     ///
     /// For a producer not known yet this is an upper bound: it may have been forgotten, or reading may have begun in its midst.
@@ -23,8 +24,8 @@ pub enum Verdict {
 
 /// The last sequence number of every producer of one partition.
 ///
-/// A producer numbers its records of a partition from 0 without gaps, and sends them in order; so what is not above the last
-/// is a repetition.
+/// A producer numbers its records of a partition from 0 without gaps, and sends them in order; so what is not above the last is a
+/// repetition, or was not counted for this partition, or was sent by somebody else in the producer's name.
 #[derive(Debug, Clone, Default)]
 pub struct Dedupe {
     index: HashMap<u128, usize>,
@@ -53,6 +54,16 @@ impl Dedupe {
         dedupe
     }
 
+    /// Whether a number is not above the last of its producer.
+    #[inline]
+    pub fn is_behind(&self, producer: u128, sequence: u64) -> bool {
+        let at = match self.producers.get(self.latest) {
+            Some(latest) if latest.id == producer => Some(&self.latest),
+            _ => self.index.get(&producer),
+        };
+        at.is_some_and(|at| sequence <= self.producers[*at].last)
+    }
+
     /// Judges the next record in the order of offsets, and remembers it.
     #[inline]
     pub fn seen(&mut self, producer: u128, sequence: u64) -> Verdict {
@@ -71,7 +82,7 @@ impl Dedupe {
         let Producer { last, heard, .. } = &mut self.producers[at];
         *heard = self.tick;
         if sequence <= *last {
-            return Verdict::Duplicate;
+            return Verdict::Behind;
         }
         let missing = sequence - *last - 1;
         *last = sequence;
@@ -127,15 +138,12 @@ mod tests {
     use proptest::prelude::{any, prop, proptest};
 
     #[test]
-    fn repetitions_are_duplicates_and_leaps_are_gaps() {
+    fn what_is_not_above_the_last_is_behind_and_leaps_are_gaps() {
         let mut dedupe = Dedupe::default();
         let verdicts = [(1, 0), (1, 1), (1, 0), (1, 1), (2, 0), (1, 2), (1, 5), (1, 5), (3, 4)]
             .map(|(producer, sequence)| dedupe.seen(producer, sequence));
-        use Verdict::{Duplicate, Gap, New};
-        assert_eq!(
-            verdicts,
-            [New, New, Duplicate, Duplicate, New, New, Gap { missing: 2 }, Duplicate, Gap { missing: 4 }]
-        );
+        use Verdict::{Behind, Gap, New};
+        assert_eq!(verdicts, [New, New, Behind, Behind, New, New, Gap { missing: 2 }, Behind, Gap { missing: 4 }]);
         assert_eq!(dedupe.last_sequences(), [(2, 0), (1, 5), (3, 4)], "most recent last");
     }
 
@@ -148,8 +156,8 @@ mod tests {
         dedupe.observe(0, 8);
         dedupe.observe(u128::MAX, 0);
         assert_eq!(dedupe.forgotten(), 1);
-        assert_eq!(dedupe.seen(0, 8), Verdict::Duplicate);
-        assert_eq!(dedupe.seen(2, 7), Verdict::Duplicate);
+        assert_eq!(dedupe.seen(0, 8), Verdict::Behind);
+        assert_eq!(dedupe.seen(2, 7), Verdict::Behind);
         assert_eq!(dedupe.seen(1, 7), Verdict::Gap { missing: 7 }, "the oldest is not known any more");
         assert_eq!(dedupe.last_sequences().len(), MAX_PRODUCERS);
     }
@@ -171,8 +179,10 @@ mod tests {
                 }
                 let next = sent.entry(producer).or_default();
                 for sequence in next.saturating_sub(again as u64)..*next {
-                    assert_eq!(dedupe.seen(producer, sequence), Verdict::Duplicate);
+                    assert!(dedupe.is_behind(producer, sequence));
+                    assert_eq!(dedupe.seen(producer, sequence), Verdict::Behind);
                 }
+                assert!(!dedupe.is_behind(producer, *next));
                 assert_eq!(dedupe.seen(producer, *next), Verdict::New);
                 *next += 1;
             }

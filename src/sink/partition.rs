@@ -131,8 +131,14 @@ impl PartitionSink {
         self.writer.as_ref().and_then(SegmentWriter::next)
     }
 
+    /// Whether a number is not above the last of its producer: the record may be a repetition.
+    #[inline]
+    pub fn is_behind(&self, producer: u128, sequence: u64) -> bool {
+        self.dedupe.is_behind(producer, sequence)
+    }
+
     /// Judges the next record by its producer and sequence number. To be asked once per record, just before
-    /// [`Self::append`]; a duplicate is appended without rows.
+    /// [`Self::append`]; a repetition is appended without rows.
     #[inline]
     pub fn seen(&mut self, producer: u128, sequence: u64) -> Verdict {
         self.dedupe.seen(producer, sequence)

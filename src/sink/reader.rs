@@ -137,7 +137,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The producer and the sequence number; none if the record had none.
+    /// The producer and the sequence number; none if the record had none, or was a copy of another partition's.
     pub fn producer_and_sequence(&self) -> Option<(u128, u64)> {
         let (producer, sequence) = self.id.as_deref()?.split_once('-')?;
         Some((u128::from_str_radix(producer, 16).ok()?, sequence.parse().ok()?))
@@ -206,7 +206,7 @@ mod tests {
             r#"{"topic":"t","partition":1,"offset":5,"id":"000000000000000000000000000000ff-3","value":{"offset":9}}"#,
         );
         assert_eq!((known.offset, known.producer_and_sequence()), (5, Some((255, 3))));
-        for id in [r#""""#, "null"] {
+        for id in [r#""""#, "null", r#""000000000000000000000000000000ff-3@t/2""#] {
             let unknown = origin(&format!(r#"{{"topic":"t","partition":1,"offset":5,"key":"k","id":{id}}}"#));
             assert_eq!(unknown.producer_and_sequence(), None);
         }

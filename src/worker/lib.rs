@@ -16,9 +16,11 @@
 mod assignment;
 mod backoff;
 mod commit;
+mod earlier;
 mod fetch;
 mod games;
 mod handler;
+mod id;
 mod monitor;
 mod partition;
 mod plain;

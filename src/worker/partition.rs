@@ -154,8 +154,8 @@ impl<S: GameStore> PartitionTask<S> {
         phase: watch::Receiver<Phase>,
     ) -> Self {
         Self {
+            writer: Writer::new(source.clone(), shared.cluster.clone(), shared.config.fetch.clone()),
             shared,
-            writer: Writer::new(source.clone()),
             source,
             joined,
             committer,

@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use superhero_text::{append, escape};
 
+use crate::id::RecordId;
+
 /// A record as the rows show it, borrowed from what was fetched.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row<'a> {
@@ -32,71 +34,6 @@ pub(crate) enum Value<'a> {
     Bytes(&'a [u8]),
     /// A tombstone.
     Absent,
-}
-
-/// The two headers of our own producers, as they were sent, and what they mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RecordId<'a> {
-    producer_text: &'a [u8],
-    sequence_text: &'a [u8],
-    /// The producer, new at each start of a transport.
-    pub(crate) producer: u128,
-    /// Counts from 0 without gaps for each producer and partition.
-    pub(crate) sequence: u64,
-}
-
-/// Length of a producer id in hexadecimal digits.
-const PRODUCER_DIGITS: usize = 32;
-
-/// Tells records of our own producers, of which the next is mostly the same as the one before.
-#[derive(Debug, Default)]
-pub(crate) struct Producers {
-    latest: Option<([u8; PRODUCER_DIGITS], u128)>,
-}
-
-impl Producers {
-    /// Reads the headers' values; `None` for anything but the one spelling that our transport writes, since it is
-    /// then another's record.
-    pub(crate) fn identify<'a>(&mut self, producer: &'a [u8], sequence: &'a [u8]) -> Option<RecordId<'a>> {
-        let digits: &[u8; PRODUCER_DIGITS] = producer.try_into().ok()?;
-        let id = match self.latest {
-            Some((latest, id)) if latest == *digits => id,
-            _ => {
-                let id = parse_producer(digits)?;
-                self.latest = Some((*digits, id));
-                id
-            }
-        };
-        Some(RecordId {
-            // Both were found to be digits.
-            producer_text: producer,
-            sequence_text: sequence,
-            producer: id,
-            sequence: parse_sequence(sequence)?,
-        })
-    }
-}
-
-fn parse_producer(digits: &[u8; PRODUCER_DIGITS]) -> Option<u128> {
-    digits.iter().try_fold(0, |id: u128, digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(id << 4 | u128::from(value))
-    })
-}
-
-/// Without sign, and without zeros in front.
-fn parse_sequence(digits: &[u8]) -> Option<u64> {
-    match digits {
-        [] | [b'0', _, ..] => None,
-        _ => digits.iter().try_fold(0, |number: u64, digit| {
-            let value = digit.checked_sub(b'0').filter(|value| *value < 10)?;
-            number.checked_mul(10)?.checked_add(value.into())
-        }),
-    }
 }
 
 /// Writes the rows of one partition, each appended to a buffer of the caller's, without a line feed.
@@ -155,6 +92,11 @@ impl RowWriter {
             append(out, id.producer_text);
             out.push(b'-');
             append(out, id.sequence_text);
+            // What a copy is of is no number of this partition, and does not look like one.
+            if let Some(place) = id.copied_from {
+                out.push(b'@');
+                append(out, place);
+            }
         }
         match row.value {
             Value::Json(text) => {
@@ -235,10 +177,20 @@ fn push_base64(row: &mut Vec<u8>, bytes: &[u8]) {
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value as Json, json};
+    use superhero_kafka::TopicPartition;
+    use superhero_kafka::fetch::Headers;
 
     use super::*;
+    use crate::id::Ids;
 
-    const PRODUCER: &[u8] = b"0123456789abcdef0123456789abcdef";
+    fn ids() -> Ids {
+        Ids::new(&TopicPartition::new("lib.server.lobby", 3))
+    }
+
+    fn headers(place: &str) -> Headers {
+        let id = [("superhero-producer", "0123456789abcdef0123456789abcdef"), ("superhero-sequence", "17")];
+        id.into_iter().chain([("superhero-place", place)]).map(|(name, value)| (name, value.as_bytes())).collect()
+    }
 
     fn at(millis: i64) -> DateTime<Utc> {
         DateTime::from_timestamp_millis(millis).unwrap()
@@ -256,16 +208,26 @@ mod tests {
 
     #[test]
     fn an_envelope_stands_in_its_row_byte_for_byte() {
+        let headers = headers("lib.server.lobby/3");
         check(
-            row(
-                Some(b"a-game"),
-                Producers::default().identify(PRODUCER, b"17"),
-                Value::Json(b"{ \"level\" :\"INFO\"}"),
-            ),
+            row(Some(b"a-game"), ids().identify(&headers), Value::Json(b"{ \"level\" :\"INFO\"}")),
             concat!(
                 r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","key":"a-game","#,
                 r#""key_format":"text","id":"0123456789abcdef0123456789abcdef-17","#,
                 r#""value_format":"json","value_base64":"","value":{ "level" :"INFO"}}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn the_id_of_a_copy_tells_where_it_was_counted() {
+        let headers = headers("lib.server.lobby/2");
+        check(
+            row(None, ids().identify(&headers), Value::Json(b"{}")),
+            concat!(
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","key":"","#,
+                r#""key_format":"none","id":"0123456789abcdef0123456789abcdef-17@lib.server.lobby/2","#,
+                r#""value_format":"json","value_base64":"","value":{}}"#
             ),
         );
     }
@@ -314,30 +276,6 @@ mod tests {
                 r#""key":"","key_format":"none","id":"","value_format":"json","value_base64":"","value":{}}"#
             )
         );
-    }
-
-    #[test]
-    fn headers_in_any_other_spelling_are_a_strangers() {
-        let mut producers = Producers::default();
-        let largest = u64::MAX.to_string();
-        for (sequence, expected) in [(&b"0"[..], 0), (b"17", 17), (largest.as_bytes(), u64::MAX)] {
-            let id = producers.identify(PRODUCER, sequence).unwrap();
-            assert_eq!((id.producer, id.sequence), (0x0123456789abcdef0123456789abcdef, expected));
-        }
-        let upper = PRODUCER.to_ascii_uppercase();
-        for (producer, sequence) in [
-            (&PRODUCER[1..], &b"1"[..]),
-            (&upper, b"1"),
-            (&[b'x'; 32], b"1"),
-            (PRODUCER, b""),
-            (PRODUCER, b"-1"),
-            (PRODUCER, b"+1"),
-            (PRODUCER, b"01"),
-            (PRODUCER, b"18446744073709551616"),
-            (PRODUCER, b"1 "),
-        ] {
-            assert_eq!(producers.identify(producer, sequence), None, "{}", String::from_utf8_lossy(sequence));
-        }
     }
 
     #[test]

@@ -1,23 +1,27 @@
 //! Records into rows: each record with all its rows goes to the sink in one call.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
+use superhero_event::Cleaning;
 use superhero_event::table::Origin;
-use superhero_event::{Cleaning, header};
 use superhero_game::GameToken;
-use superhero_kafka::TopicPartition;
 use superhero_kafka::fetch::{Record, Undecodable};
+use superhero_kafka::{Cluster, TopicPartition};
 use superhero_sink::{PartitionSink, Room, SinkError, Table, Verdict as Seen};
 use superhero_store::GameStore;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::FetchConfig;
+use crate::earlier::Earlier;
 use crate::fetch::Fetched;
 use crate::games::LastGame;
 use crate::handler::{self, Request, Verdict};
+use crate::id::{Ids, Number, RecordId};
 use crate::partition::Phase;
-use crate::row::{Producers, Row, RowWriter, Value};
+use crate::row::{Row, RowWriter, Value};
 use crate::summary::Summary;
 
 /// Why appending stopped before the end of what was fetched.
@@ -39,10 +43,20 @@ pub(crate) struct Batch {
     next: i64,
 }
 
-/// A record of a game that is over, whose state the store is to be asked for.
-struct GameOver {
-    record: Record,
-    cleaning: Cleaning,
+/// A record that cannot be appended before somebody has been asked. It has left the batch.
+enum Question {
+    /// It is of a game that is over, whose state the store has.
+    Game { record: Record, cleaning: Cleaning },
+    /// Its number was used before, and only the topic knows for what.
+    Earlier { record: Record, number: Number },
+}
+
+/// What is known of a record whose number may have been used before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repetition {
+    Unknown,
+    /// It is none.
+    No,
 }
 
 /// Appends the records of one partition.
@@ -51,7 +65,8 @@ pub(crate) struct Writer {
     makes_tables: bool,
     batch: Batch,
     rows: RowWriter,
-    producers: Producers,
+    ids: Ids,
+    earlier: Earlier,
     last_game: LastGame,
     raw: Vec<u8>,
     dead: Vec<u8>,
@@ -62,13 +77,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(partition: TopicPartition) -> Self {
+    pub(crate) fn new(partition: TopicPartition, cluster: Arc<Cluster>, fetch: FetchConfig) -> Self {
         Self {
+            ids: Ids::new(&partition),
+            earlier: Earlier::new(cluster, partition.clone(), fetch),
             makes_tables: handler::makes_tables(&partition.topic),
             batch: Batch::default(),
             rows: RowWriter::new(&partition.topic, partition.partition),
             partition,
-            producers: Producers::default(),
             last_game: LastGame::default(),
             raw: Vec::new(),
             dead: Vec::new(),
@@ -87,6 +103,7 @@ impl Writer {
     /// Forgets what was fetched, and what was appended since the segment began.
     pub(crate) fn start_over(&mut self) {
         self.batch = Batch::default();
+        self.earlier.start_over();
         self.tally = Summary::default();
         self.games.clear();
     }
@@ -98,7 +115,7 @@ impl Writer {
 
     /// Appends what was taken, as far as it goes.
     ///
-    /// Waits only for the store, and no longer than until the owner wants something.
+    /// Waits only for the store, and for the topic where a number was used before, and no longer than until the owner wants something.
     pub(crate) async fn append<S: GameStore>(
         &mut self,
         sink: &mut PartitionSink,
@@ -107,19 +124,33 @@ impl Writer {
     ) -> Result<(), Stop> {
         let now = Instant::now();
         let mut told = Told::default();
-        let mut outcome = self.append_until_game(sink, now, &mut told);
-        while let Ok(Some(GameOver { record, cleaning })) = outcome {
+        self.earlier.tidy();
+        let mut outcome = self.append_until_question(sink, now, &mut told);
+        while let Ok(Some(question)) = outcome {
             let interrupted = phase.wait_for(|phase| *phase != Phase::Hold);
-            let judged = self.last_game.judge(store, &self.partition, record.offset, cleaning);
-            outcome = tokio::select! {
-                biased;
-                // Whoever reads on meets the record again.
-                _ = interrupted => Err(Stop::Interrupted),
-                verdict = judged => {
-                    let value = record.value.as_deref().map_or(Value::Absent, handler::verbatim);
-                    self.append_record(sink, &record, value, verdict, now, &mut told)
-                        .and_then(|()| self.append_until_game(sink, now, &mut told))
-                }
+            // Whoever reads on after an interruption meets the record again.
+            let answered = match question {
+                Question::Game { record, cleaning } => tokio::select! {
+                    biased;
+                    _ = interrupted => Err(Stop::Interrupted),
+                    verdict = self.last_game.judge(store, &self.partition, record.offset, cleaning) => {
+                        let value = record.value.as_deref().map_or(Value::Absent, handler::verbatim);
+                        self.append_record(sink, &record, value, verdict, now, &mut told).map(|()| None)
+                    }
+                },
+                Question::Earlier { record, number } => tokio::select! {
+                    biased;
+                    _ = interrupted => Err(Stop::Interrupted),
+                    is_repetition = self.earlier.ask(&record, number) => if is_repetition {
+                        self.leave_out(sink, &record, number, now, &mut told).map(|()| None)
+                    } else {
+                        self.take_record(sink, record, Repetition::No, now, &mut told)
+                    }
+                },
+            };
+            outcome = match answered {
+                Ok(None) => self.append_until_question(sink, now, &mut told),
+                ended => ended,
             };
         }
         self.tally.duplicates += told.duplicates;
@@ -133,33 +164,74 @@ impl Writer {
         outcome.map(drop)
     }
 
-    /// Appends records up to that of a game that is over, which has left the batch then. Almost all records take this path, which is
-    /// compiled once, for all stores.
-    fn append_until_game(
+    /// Appends records up to one that raises a question. Almost all records take this path, which is compiled once, for all stores.
+    fn append_until_question(
         &mut self,
         sink: &mut PartitionSink,
         now: Instant,
         told: &mut Told,
-    ) -> Result<Option<GameOver>, Stop> {
+    ) -> Result<Option<Question>, Stop> {
         while let Some(record) = self.batch.records.next() {
-            let (mut value, mut request) = handler::read(self.makes_tables, record.value.as_deref());
-            if let Some(Undecodable { reason, .. }) =
-                self.batch.undecodable.pop_front_if(|batch| batch.offset == record.offset)
-            {
-                value = record.value.as_deref().map_or(Value::Absent, Value::Bytes);
-                request = Request::DeadLetter(reason);
+            let question = self.take_record(sink, record, Repetition::Unknown, now, told)?;
+            if question.is_some() {
+                return Ok(question);
             }
-            let verdict = match request {
-                Request::Archive => Verdict::NotTheHost,
-                Request::DeadLetter(reason) => Verdict::DeadLetter(reason),
-                Request::Game(cleaning) => return Ok(Some(GameOver { record, cleaning })),
-            };
-            self.append_record(sink, &record, value, verdict, now, told)?;
         }
         Ok(None)
     }
 
-    /// Appends a record, unless it was seen before. It counts as seen once it is appended, so nothing is awaited in between.
+    /// Appends a record, or says what has to be asked before.
+    #[inline]
+    fn take_record(
+        &mut self,
+        sink: &mut PartitionSink,
+        record: Record,
+        repetition: Repetition,
+        now: Instant,
+        told: &mut Told,
+    ) -> Result<Option<Question>, Stop> {
+        let id = self.ids.identify(&record.headers);
+        if let Some(number) = id.and_then(|id| id.number())
+            && sink.is_behind(number.producer, number.sequence)
+            && repetition == Repetition::Unknown
+        {
+            match self.earlier.tell(&record, number) {
+                Some(true) => return self.leave_out(sink, &record, number, now, told).map(|()| None),
+                Some(false) => {}
+                None => return Ok(Some(Question::Earlier { record, number })),
+            }
+        }
+        let (mut value, mut request) = handler::read(self.makes_tables, record.value.as_deref());
+        if let Some(Undecodable { reason, .. }) =
+            self.batch.undecodable.pop_front_if(|batch| batch.offset == record.offset)
+        {
+            value = record.value.as_deref().map_or(Value::Absent, Value::Bytes);
+            request = Request::DeadLetter(reason);
+        }
+        let verdict = match request {
+            Request::Archive => Verdict::NotTheHost,
+            Request::DeadLetter(reason) => Verdict::DeadLetter(reason),
+            Request::Game(cleaning) => return Ok(Some(Question::Game { record, cleaning })),
+        };
+        self.append_identified(sink, &record, id, value, verdict, now, told).map(|()| None)
+    }
+
+    /// Leaves out a record that repeats another.
+    fn leave_out(
+        &mut self,
+        sink: &mut PartitionSink,
+        record: &Record,
+        number: Number,
+        now: Instant,
+        told: &mut Told,
+    ) -> Result<(), Stop> {
+        told.duplicates += 1;
+        sink.seen(number.producer, number.sequence);
+        self.earlier.pass(record, Some(number));
+        appended(sink.append(record.offset, record.timestamp.date_naive(), &[], now))
+    }
+
+    /// Appends a record that is no repetition.
     fn append_record(
         &mut self,
         sink: &mut PartitionSink,
@@ -169,28 +241,33 @@ impl Writer {
         now: Instant,
         told: &mut Told,
     ) -> Result<(), Stop> {
-        let headers = &record.headers;
-        let id = headers
-            .get(header::PRODUCER)
-            .zip(headers.get(header::SEQUENCE))
-            .and_then(|(producer, sequence)| self.producers.identify(producer, sequence));
-        let row = Row { offset: record.offset, timestamp: record.timestamp, key: record.key.as_deref(), id, value };
-        let appended = match id.map_or(Seen::New, |id| sink.seen(id.producer, id.sequence)) {
-            Seen::Duplicate => {
-                told.duplicates += 1;
-                sink.append(row.offset, row.timestamp.date_naive(), &[], now)
-            }
-            Seen::New => self.append_rows(sink, &row, verdict, now, told),
-            Seen::Gap { missing } => {
-                told.gap(row.offset, missing);
-                self.append_rows(sink, &row, verdict, now, told)
-            }
-        };
-        match appended {
-            Ok(Room::Left) => Ok(()),
-            Ok(Room::Full) => Err(Stop::Full),
-            Err(error) => Err(Stop::Failed(error)),
+        let id = self.ids.identify(&record.headers);
+        self.append_identified(sink, record, id, value, verdict, now, told)
+    }
+
+    /// Its number counts as seen once it is appended, so nothing is awaited in between.
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    fn append_identified(
+        &mut self,
+        sink: &mut PartitionSink,
+        record: &Record,
+        id: Option<RecordId<'_>>,
+        value: Value<'_>,
+        verdict: Verdict,
+        now: Instant,
+        told: &mut Told,
+    ) -> Result<(), Stop> {
+        let number = id.and_then(|id| id.number());
+        match number.map_or(Seen::New, |number| sink.seen(number.producer, number.sequence)) {
+            Seen::New => {}
+            // It was found to say something else than what had the number before.
+            Seen::Behind => told.reused += 1,
+            Seen::Gap { missing } => told.gap(record.offset, missing),
         }
+        self.earlier.pass(record, number);
+        let row = Row { offset: record.offset, timestamp: record.timestamp, key: record.key.as_deref(), id, value };
+        appended(self.append_rows(sink, &row, verdict, now, told))
     }
 
     fn append_rows(
@@ -233,10 +310,20 @@ impl Writer {
     }
 }
 
+fn appended(room: Result<Room, SinkError>) -> Result<(), Stop> {
+    match room {
+        Ok(Room::Left) => Ok(()),
+        Ok(Room::Full) => Err(Stop::Full),
+        Err(error) => Err(Stop::Failed(error)),
+    }
+}
+
 /// What is odd about a batch, told once for all of its records.
 #[derive(Default)]
 struct Told {
     duplicates: u64,
+    /// Records that are no duplicates, though their numbers were used before.
+    reused: u64,
     missing: u64,
     gaps: u64,
     first_gap: Option<i64>,
@@ -257,9 +344,12 @@ impl Told {
     }
 
     fn tell(&self, partition: &TopicPartition) {
-        let Self { duplicates, missing, gaps, first_gap, dead_letters, first_dead_letter } = self;
+        let Self { duplicates, reused, missing, gaps, first_gap, dead_letters, first_dead_letter } = self;
         if *duplicates > 0 {
             info!(%partition, duplicates, "records that had been seen before were left out");
+        }
+        if *reused > 0 {
+            info!(%partition, records = reused, "records have numbers that were used before, and say something else: they are rows, too");
         }
         if let Some(offset) = first_gap {
             warn!(%partition, offset, gaps, missing, "producers have numbered records that did not come; the first gap is before this offset");

@@ -33,11 +33,15 @@ impl Headers {
         rest.is_empty().then_some(Self(bytes))
     }
 
+    /// Names and values in their order; a value that is null is empty.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || next(&mut rest))
+    }
+
     /// The value of the header of that name, of the last if there are several; empty if it is null.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        let mut rest = &*self.0;
-        let headers = std::iter::from_fn(|| next(&mut rest));
-        headers.filter(|(found, _)| *found == name.as_bytes()).last().map(|(_, value)| value)
+        self.iter().filter(|(found, _)| *found == name.as_bytes()).last().map(|(_, value)| value)
     }
 }
 

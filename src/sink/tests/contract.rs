@@ -340,7 +340,7 @@ fn taking_over_starts_at_the_committed_offset_or_the_last_row_or_the_earliest() 
         assert_writes(sink.joined(group.next_generation()).unwrap());
         assert_eq!(sink.next_offset(), expected, "committed {committed:?}, written {written:?}");
         if committed.is_none_or(|committed| committed < written.end) && !written.is_empty() {
-            assert_eq!(sink.seen(7, 9), Verdict::Duplicate, "what the rows' producers had sent is read from the rows");
+            assert_eq!(sink.seen(7, 9), Verdict::Behind, "what the rows' producers had sent is read from the rows");
             assert_eq!(sink.seen(7, 10), Verdict::New);
         }
     };
@@ -409,7 +409,7 @@ fn records_that_were_not_sealed_when_the_partition_was_given_up_do_not_count_as_
     group.commit(&commit_of(sink.released().unwrap()));
     let mut next = place.sink();
     assert_writes(next.joined(group.next_generation()).unwrap());
-    assert_eq!((next.next_offset(), next.seen(1, 0), next.seen(1, 1)), (Some(1), Verdict::Duplicate, Verdict::New));
+    assert_eq!((next.next_offset(), next.seen(1, 0), next.seen(1, 1)), (Some(1), Verdict::Behind, Verdict::New));
 }
 
 #[test]
@@ -476,7 +476,7 @@ fn what_has_been_seen_of_producers_travels_with_the_commit() {
 
     let mut sink = elsewhere.sink();
     assert_writes(sink.joined(group.next_generation()).unwrap());
-    assert_eq!((sink.seen(1, 1), sink.seen(2, 0)), (Verdict::Duplicate, Verdict::Duplicate));
+    assert_eq!((sink.seen(1, 1), sink.seen(2, 0)), (Verdict::Behind, Verdict::Behind));
     assert_eq!(sink.seen(1, 2), Verdict::New, "it was not committed");
     assert_eq!(sink.seen(2, 3), Verdict::Gap { missing: 2 });
 }

@@ -10,9 +10,12 @@ use chrono::DateTime;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::value::RawValue;
+use superhero_kafka::TopicPartition;
+use superhero_kafka::fetch::Headers;
 
 use super::*;
-use crate::row::{Producers, Row, RowWriter};
+use crate::id::Ids;
+use crate::row::{Row, RowWriter};
 
 const TOKEN: &str = "00000000-0000-0000-0000-00000000000a";
 const PRODUCER: &str = "0123456789abcdef0123456789abcdef";
@@ -204,11 +207,19 @@ proptest! {
         key: Option<Vec<u8>>,
         producer in prop_oneof![Just(PRODUCER.as_bytes().to_vec()), any::<Vec<u8>>()],
         sequence in prop_oneof![any::<u64>().prop_map(|n| n.to_string().into_bytes()), any::<Vec<u8>>()],
+        place in prop::option::of(prop_oneof![
+            Just(b"lib.server.lobby/3".to_vec()),
+            "[a-z]{0,3}[/.\"]?[0-9]{0,11}".prop_map(String::into_bytes),
+            any::<Vec<u8>>(),
+        ]),
         tables: bool,
         offset in 0..i64::MAX,
     ) {
         let (shown, request) = read(tables, value.as_deref());
-        let id = Producers::default().identify(&producer, &sequence);
+        let mut headers = vec![("superhero-producer", producer.as_slice()), ("superhero-sequence", &sequence)];
+        headers.extend(place.as_deref().map(|place| ("superhero-place", place)));
+        let headers: Headers = headers.into_iter().collect();
+        let id = Ids::new(&TopicPartition::new("lib.server.lobby", 3)).identify(&headers);
         let row = Row { offset, timestamp: DateTime::UNIX_EPOCH, key: key.as_deref(), id, value: shown };
         let mut rows = RowWriter::new("lib.server.lobby", 3);
         let mut raw = Vec::new();
@@ -227,7 +238,12 @@ proptest! {
             Value::Bytes(_) | Value::Absent => prop_assert_eq!(&given, &value),
         }
         prop_assert_eq!(given_back_key(&found), key.clone());
-        let expected = id.map(|id| format!("{:032x}-{}", id.producer, id.sequence));
+        let expected = id.map(|id| {
+            let place = place.as_deref().map(|place| std::str::from_utf8(place).unwrap());
+            let copied = place.filter(|place| *place != "lib.server.lobby/3").map(|place| format!("@{place}"));
+            assert_eq!(id.number().is_none(), copied.is_some());
+            format!("{PRODUCER}-{}{}", std::str::from_utf8(&sequence).unwrap(), copied.unwrap_or_default())
+        });
         prop_assert_eq!(text(&found, "id"), expected.unwrap_or_default());
 
         let utf8 = value.as_deref().filter(|value| std::str::from_utf8(value).is_ok());
