@@ -203,6 +203,15 @@ impl Cluster {
         Ok(metadata::look(&self.config, None).await?.1)
     }
 
+    /// Whether each of the topics is compacted, at present; those that the cluster does not let us ask for are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Metadata`].
+    pub async fn compacted(&self, topics: &[String]) -> Result<BTreeMap<String, bool>, ClientError> {
+        Ok(crate::retention::compacted(&self.config, topics).await?)
+    }
+
     /// The topics that are not the brokers' own, each with the number of its partitions.
     ///
     /// # Errors

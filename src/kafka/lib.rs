@@ -18,6 +18,7 @@ mod config;
 mod lag;
 mod metadata;
 mod partitioner;
+mod retention;
 mod topic;
 
 pub mod fetch;

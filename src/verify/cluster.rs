@@ -1,6 +1,6 @@
 //! The topics to compare with: which they are, and each partition's walk beside its log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use superhero_sink::PartitionId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::fetch::Fetcher;
 use crate::log::Log;
@@ -28,6 +29,8 @@ pub(crate) struct Topics {
     cluster: Cluster,
     cluster_id: String,
     partitions: BTreeSet<PartitionId>,
+    /// Topics whose records brokers may take out of the midst.
+    compacted: BTreeSet<String>,
 }
 
 impl Topics {
@@ -49,6 +52,10 @@ impl Topics {
             topics.extend(topic::ALL.into_iter().filter(|topic| metadata.topics.contains_key(*topic)));
         }
         let mut partitions = BTreeSet::new();
+        let mut compacted = BTreeSet::new();
+        for (topic, is_compacted) in are_compacted(&cluster, &topics).await? {
+            compacted.extend(is_compacted.then_some(topic));
+        }
         for topic in topics {
             let Some(known) = metadata.topics.get(topic) else {
                 return Err(VerifyError::NoTopic { servers, topic: topic.to_owned() });
@@ -57,7 +64,7 @@ impl Topics {
             // No files can be of a topic whose name the sink refuses, nor of a negative partition.
             partitions.extend(known.partitions.keys().filter_map(|number| PartitionId::new(topic, *number).ok()));
         }
-        Ok(Self { cluster, cluster_id: metadata.cluster_id, partitions })
+        Ok(Self { cluster, cluster_id: metadata.cluster_id, partitions, compacted })
     }
 
     pub(crate) fn cluster_id(&self) -> &str {
@@ -78,6 +85,7 @@ impl Topics {
         stop: CancellationToken,
     ) -> Result<Verification, VerifyError> {
         let source = TopicPartition::new(partition.topic(), partition.partition());
+        let is_compacted = self.compacted.contains(partition.topic());
         let mut fetcher = Fetcher::new(&self.cluster, source);
         // The files were listed before this, so no row is of a record behind the end.
         let (earliest, end) = tokio::select! {
@@ -90,6 +98,7 @@ impl Topics {
             let stop = stop.clone();
             blocking(move || {
                 let log = Log::new(earliest, end, std::iter::from_fn(move || steps.blocking_recv()));
+                let log = log.compacted(is_compacted);
                 walk(&survey, &partition, Some(log), figures_of, &stop)
             })
         };
@@ -104,4 +113,19 @@ impl Topics {
         // The walk takes the end of what is sent for the end of the log.
         if stop.is_cancelled() { Err(VerifyError::Stopped) } else { walked }
     }
+}
+
+/// Which topics are compacted. Holes in a log would be no proof: whatever a wrong row is of, it has one.
+async fn are_compacted(cluster: &Cluster, topics: &BTreeSet<&str>) -> Result<BTreeMap<String, bool>, VerifyError> {
+    let mut asked: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+    let told = cluster.compacted(&asked).await?;
+    asked.retain(|topic| !told.contains_key(topic));
+    if !asked.is_empty() {
+        warn!(
+            topics = asked.join(", "),
+            "the cluster does not tell whether these topics are compacted, so that rows whose records are gone are called \
+             foreign; let this user describe their configurations (DescribeConfigs)"
+        );
+    }
+    Ok(told)
 }

@@ -29,8 +29,10 @@ pub(crate) enum Known {
     Lost,
     /// Records that repeat others.
     Repetitions,
-    /// There never were records, or they were compacted away.
+    /// There never were records.
     Holes,
+    /// There may have been records that were compacted away, of whoever's.
+    Compacted,
     /// What is wrong there is told already.
     Told,
 }

@@ -60,8 +60,7 @@ pub enum Fault {
         #[serde(serialize_with = "lossy")]
         path: PathBuf,
     },
-    /// A row whose producer had numbered another row with the same or a higher number before: the record was written though it
-    /// repeats one, or its producer's order was lost.
+    /// A row whose id an earlier row has that says the same: the record was written though it repeats one.
     DuplicateId {
         /// The topic.
         topic: String,
@@ -427,7 +426,7 @@ impl fmt::Display for Fault {
             ),
             Self::DuplicateId { topic, partition, offset, id, path } => write!(
                 f,
-                "{topic}/{partition}: offset {offset} has the id {id}, but its producer was at a higher number already, in {}",
+                "{topic}/{partition}: offset {offset} repeats an earlier row with the id {id}, in {}",
                 path.display()
             ),
             Self::Missing { topic, partition, producer, first_sequence, last_sequence, offset, path } => {

@@ -23,12 +23,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Fetcher<'a> {
     cluster: &'a Cluster,
     source: TopicPartition,
+    /// The source as headers name it.
+    here: String,
     batches: BatchFetcher,
 }
 
 impl<'a> Fetcher<'a> {
     pub(crate) fn new(cluster: &'a Cluster, source: TopicPartition) -> Self {
-        Self { cluster, batches: BatchFetcher::new(source.clone()), source }
+        Self { cluster, batches: BatchFetcher::new(source.clone()), here: source.to_string(), source }
     }
 
     /// The first offset that the topic holds, and the one after its last.
@@ -66,7 +68,8 @@ impl<'a> Fetcher<'a> {
                 Ok(fetched) => {
                     // Where nothing comes the log was cut off at its end, and there will be no more.
                     *position = if fetched.next > *position { fetched.next } else { i64::MAX };
-                    let records = fetched.records.into_iter().map(Record::from).collect();
+                    let records = fetched.records.into_iter();
+                    let records = records.map(|record| Record::read(record, &self.here)).collect();
                     return Ok(Fetched { records, earliest: None });
                 }
                 Err(error) if error.is_out_of_range() => {

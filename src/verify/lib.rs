@@ -15,9 +15,11 @@
 //!
 //! A worker leaves out records that repeat others, so a gap between offsets may be right. The producers' numbers prove it, if all
 //! producers that were at work before the gap go on behind it without one missing; a gap without that proof is told as a
-//! [`Fault::Gap`]. Two things escape: the only record that a producer ever sent to a partition, lost between those of others that go on;
-//! and a single one of a stranger without numbers, if it is the only one far and wide. Compared with its topic, no gap is left to guess
-//! at, as long as the topic holds the records.
+//! [`Fault::Gap`]. Three things escape: the only record that a producer ever sent to a partition, lost between those of others that go
+//! on; a single one of a stranger without numbers, or of a copy, whose number was counted elsewhere, if it is the only one far and wide;
+//! and one whose number was used before, though with another value. Compared with its topic, no gap is left to guess at, as long as the
+//! topic holds the records: there, a record without a row is a repetition only if an earlier one with its number had its key and value.
+//! Two rows with one number are a [`Fault::DuplicateId`] if they say the same, and none if they do not.
 
 mod cluster;
 mod coverage;
@@ -36,6 +38,7 @@ mod log;
 mod origin;
 mod producers;
 mod row;
+mod said;
 mod survey;
 mod tables;
 mod verification;

@@ -7,7 +7,7 @@ use superhero_event::header;
 use superhero_kafka::fetch;
 
 use crate::VerifyError;
-use crate::id::Id;
+use crate::id::{Id, is_place};
 
 /// A record as its row has to show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,18 +18,37 @@ pub(crate) struct Record {
     pub(crate) key: Option<Bytes>,
     pub(crate) value: Option<Bytes>,
     pub(crate) id: Option<Id>,
+    /// The partition that it was counted for, if that is another: then it is a copy.
+    pub(crate) copied_from: Option<Box<str>>,
 }
 
-impl From<fetch::Record> for Record {
-    fn from(record: fetch::Record) -> Self {
+impl Record {
+    /// A record of the partition `here`, which is `<topic>/<partition>`.
+    pub(crate) fn read(record: fetch::Record, here: &str) -> Self {
         let id = record.headers.get(header::PRODUCER).zip(record.headers.get(header::SEQUENCE));
+        let id = id.and_then(|(producer, sequence)| Id::from_headers(producer, sequence));
+        // Who does not tell a place counts where the record stands, and who tells none that there can be is a stranger.
+        let (id, copied_from) = match record.headers.get(header::PLACE) {
+            None => (id, None),
+            Some(place) if place == here.as_bytes() => (id, None),
+            Some(place) => match std::str::from_utf8(place) {
+                Ok(place) if is_place(place) => (id, id.map(|_| place.into())),
+                _ => (None, None),
+            },
+        };
         Self {
             offset: record.offset,
             timestamp_millis: record.timestamp.timestamp_millis(),
-            id: id.and_then(|(producer, sequence)| Id::from_headers(producer, sequence)),
+            id,
+            copied_from,
             key: record.key,
             value: record.value,
         }
+    }
+
+    /// Its number, if that counts in this partition.
+    pub(crate) fn number(&self) -> Option<Id> {
+        self.id.filter(|_| self.copied_from.is_none())
     }
 }
 
@@ -49,6 +68,7 @@ pub(crate) struct Log {
     steps: Box<dyn Iterator<Item = Result<Fetched, VerifyError>> + Send>,
     records: vec::IntoIter<Record>,
     ahead: Option<Record>,
+    is_compacted: bool,
 }
 
 impl Log {
@@ -58,7 +78,18 @@ impl Log {
         end: i64,
         steps: impl Iterator<Item = Result<Fetched, VerifyError>> + Send + 'static,
     ) -> Self {
-        Self { earliest, end, steps: Box::new(steps), records: Vec::new().into_iter(), ahead: None }
+        let records = Vec::new().into_iter();
+        Self { earliest, end, steps: Box::new(steps), records, ahead: None, is_compacted: false }
+    }
+
+    /// The same log, of which the brokers may take records whose keys come again.
+    pub(crate) fn compacted(self, is_compacted: bool) -> Self {
+        Self { is_compacted, ..self }
+    }
+
+    /// Whether records may have been taken out of its midst.
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.is_compacted
     }
 
     /// The first offset that the topic holds.
@@ -110,27 +141,34 @@ mod tests {
 
     #[test]
     fn only_headers_as_our_own_transport_writes_them_make_an_id() {
-        let id = |producer: &str, sequence: &str| {
+        let read = |producer: &str, sequence: &str, place: Option<&str>| {
             let headers = [(header::PRODUCER, producer.as_bytes()), (header::SEQUENCE, sequence.as_bytes())];
-            let record = Record::from(fetch::Record {
+            let place = place.map(|place| (header::PLACE, place.as_bytes()));
+            let fetched = fetch::Record {
                 offset: 5,
                 timestamp: DateTime::from_timestamp_millis(17).unwrap(),
                 key: None,
                 value: None,
-                headers: headers.into_iter().collect(),
-            });
+                headers: headers.into_iter().chain(place).collect(),
+            };
+            let record = Record::read(fetched, "t/3");
             assert_eq!((record.offset, record.timestamp_millis), (5, 17));
-            record.id
+            (record.id.map(|id| id.sequence), record.number().map(|id| id.sequence), record.copied_from)
         };
         let producer = "0123456789abcdef0123456789abcdef";
-        assert_eq!(id(producer, "7").map(|id| id.sequence), Some(7));
-        assert_eq!(id(producer, "07"), None);
-        assert_eq!(id("somebody", "7"), None);
+        assert_eq!(read(producer, "7", None), (Some(7), Some(7), None));
+        assert_eq!(read(producer, "7", Some("t/3")), (Some(7), Some(7), None));
+        assert_eq!(read(producer, "7", Some("t/2")), (Some(7), None, Some("t/2".into())));
+        assert_eq!(read(producer, "07", None), (None, None, None));
+        assert_eq!(read(producer, "07", Some("t/2")), (None, None, None));
+        assert_eq!(read(producer, "7", Some("t")), (None, None, None));
+        assert_eq!(read("somebody", "7", None), (None, None, None));
     }
 
     #[test]
     fn records_behind_the_end_are_not_there() {
-        let record = |offset| Record { offset, timestamp_millis: 0, key: None, value: None, id: None };
+        let record =
+            |offset| Record { offset, timestamp_millis: 0, key: None, value: None, id: None, copied_from: None };
         let step = |offsets: &[i64]| {
             Ok(Fetched { records: offsets.iter().map(|offset| record(*offset)).collect(), earliest: None })
         };

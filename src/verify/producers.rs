@@ -14,7 +14,7 @@ pub(crate) enum Seen {
         awaited_since: Option<i64>,
     },
     /// One that is not above the last.
-    Repeated,
+    Behind,
     /// Others should have come before.
     Leap {
         /// Their numbers.
@@ -48,7 +48,7 @@ impl Producers {
         let producer =
             self.known.entry(id.producer).or_insert(Producer { next: 0, offset: -1, unknown: 0, awaited: false });
         if id.sequence < producer.next {
-            return Seen::Repeated;
+            return Seen::Behind;
         }
         let seen = match id.sequence == producer.next {
             true => Seen::Next { awaited_since: producer.awaited.then_some(producer.offset) },
@@ -60,11 +60,6 @@ impl Producers {
         };
         *producer = Producer { next: id.sequence.saturating_add(1), offset, unknown, awaited: false };
         seen
-    }
-
-    /// Whether a record repeats one that was seen.
-    pub(crate) fn is_repetition(&self, id: Id) -> bool {
-        self.known.get(&id.producer).is_some_and(|producer| id.sequence < producer.next)
     }
 
     /// The producers but `present` whose latest record stands at `since` or after it: asks for word of the next of each.
@@ -85,7 +80,7 @@ mod tests {
         let next = Seen::Next { awaited_since: None };
         assert_eq!(see(7, 0, 0, 0), next);
         assert_eq!(see(7, 1, 1, 0), next);
-        assert_eq!(see(7, 1, 2, 0), Seen::Repeated);
+        assert_eq!(see(7, 1, 2, 0), Seen::Behind);
         assert_eq!(see(8, 2, 3, 1), Seen::Leap { missing: 0..=1, since: -1, room: 1 });
         assert_eq!(see(7, 5, 9, 4), Seen::Leap { missing: 2..=4, since: 1, room: 4 });
         assert_eq!(see(7, 6, 10, 4), next);
@@ -105,7 +100,6 @@ mod tests {
         assert_eq!(producers.await_recent(4, 8), []);
         assert_eq!(producers.await_recent(3, 7), []);
         assert_eq!(producers.await_recent(3, 8), [7]);
-        assert!(producers.is_repetition(id(0)) && !producers.is_repetition(id(1)));
         assert_eq!(producers.see(id(1), 5, 0), Seen::Next { awaited_since: Some(3) });
         assert_eq!(producers.see(id(2), 6, 0), Seen::Next { awaited_since: None });
     }

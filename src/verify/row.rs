@@ -34,6 +34,8 @@ pub(crate) struct RawRow<'a> {
     pub(crate) offset: i64,
     pub(crate) timestamp: Timestamp,
     pub(crate) id: Option<Id>,
+    /// The partition that the record was counted for, if that is another: then it is a copy.
+    pub(crate) copied_from: Option<&'a str>,
     key: Bytes<'a>,
     value: Bytes<'a>,
     line: &'a [u8],
@@ -159,11 +161,31 @@ impl<'a> RawRow<'a> {
             NotARow::Shape(format!("timestamp {:?} is not like 2026-11-22T18:15:21.101Z", fields.timestamp))
         })?;
         let Content { key, id, value } = fields.content()?;
-        let id = match id {
-            Some(text) => Some(Id::from_row(text).ok_or_else(|| NotARow::Shape(format!("{text:?} is no id")))?),
-            None => None,
+        let (id, copied_from) = match id {
+            Some(text) => Id::from_row(text)
+                .map(|(id, place)| (Some(id), place))
+                .ok_or_else(|| NotARow::Shape(format!("{text:?} is no id")))?,
+            None => (None, None),
         };
-        Ok(Self { offset, timestamp, id, key, value, line, record })
+        Ok(Self { offset, timestamp, id, copied_from, key, value, line, record })
+    }
+
+    /// The number of its record, if that counts in this partition.
+    pub(crate) fn number(&self) -> Option<Id> {
+        self.id.filter(|_| self.copied_from.is_none())
+    }
+
+    /// The key of its record.
+    pub(crate) fn key(&self) -> Option<Cow<'a, [u8]>> {
+        match self.key {
+            Bytes::Json(json) => match json.as_bytes() {
+                [b'"', text @ .., b'"'] if !text.contains(&b'\\') => Some(text.into()),
+                [b'"', ..] => serde_json::from_str(json).ok().map(|text: String| text.into_bytes().into()),
+                _ => None,
+            },
+            Bytes::Base64(text) => STANDARD.decode(text).ok().map(Cow::Owned),
+            Bytes::Absent => None,
+        }
     }
 
     /// The value of its record but for white space around JSON; none for a tombstone, and for the JSON text `null`.
@@ -414,7 +436,7 @@ mod tests {
         let now = fields(r#""k""#, "text", "json", "", "{}").replace(r#""id":"""#, &format!(r#""id":"{ID}""#));
         for line in [raw(&now), raw(&format!(r#""key":"k","id":"{ID}","value":{{}}"#))] {
             let row = read(&line).unwrap();
-            assert_eq!((row.offset, row.id), (42, Id::from_row(ID)));
+            assert_eq!((row.offset, row.id), (42, Id::from_row(ID).map(|(id, _)| id)));
             assert_eq!(row.timestamp.millis, 1_795_371_321_101);
             assert_eq!(row.value().as_deref(), Some(&b"{}"[..]));
         }

@@ -92,8 +92,10 @@ pub struct PartitionSummary {
     pub duplicates_left_out: u64,
     /// Offsets without rows that the topic does not hold any more either.
     pub expired: u64,
-    /// Offsets that never were records, or were compacted away.
+    /// Offsets without rows that the topic holds no records of either: marks of transactions, or what was compacted away before.
     pub holes: u64,
+    /// Rows whose records were compacted away since.
+    pub compacted: u64,
     /// Rows that were compared with their records.
     pub compared: u64,
 }
@@ -214,6 +216,7 @@ impl Verification {
                 (*duplicates_left_out, "repetitions left out"),
                 (partition.expired, "offsets not held by the topic any more"),
                 (partition.holes, "offsets without records"),
+                (partition.compacted, "records compacted away since"),
             ] {
                 if count > 0 {
                     write!(f, ", {count} {what}")?;

@@ -15,6 +15,7 @@ use crate::id::Id;
 use crate::log::{Log, Record};
 use crate::producers::{Producers, Seen};
 use crate::row::{Clock, RawRow};
+use crate::said::Said;
 use crate::survey::Survey;
 use crate::tables::Tables;
 use crate::{Fault, Figures, PartitionSummary, Verification, VerifyError};
@@ -49,6 +50,7 @@ pub(crate) fn walk(
         },
         coverage: Coverage::default(),
         producers: Producers::default(),
+        said: Said::default(),
         same_producer: (0, 0),
         latest_stranger: None,
         refused: 0,
@@ -94,6 +96,7 @@ struct Walk {
     makes_tables: bool,
     coverage: Coverage,
     producers: Producers,
+    said: Said,
     dead: DeadLetters,
     tables: Tables,
     log: Option<Log>,
@@ -120,10 +123,17 @@ impl Walk {
         }
         self.pass_without_rows(offset, Some(&about.path))?;
         self.coverage.pass(offset);
-        self.compare(row, &about.path)?;
-        match row.id {
-            Some(id) => self.see(id, offset, Some(&about.path)),
-            None => self.latest_stranger = Some(offset),
+        let record = self.compare(row, &about.path)?;
+        match (record, row.number()) {
+            (Some(record), Some(id)) => {
+                self.see(id, offset, record.key.as_deref(), record.value.as_deref(), Some(&about.path));
+            }
+            (None, Some(id)) => {
+                let (key, value) = (row.key(), row.value());
+                self.see(id, offset, key.as_deref(), value.as_deref(), Some(&about.path));
+            }
+            // Nobody misses the record of a stranger, or a copy.
+            (_, None) => self.latest_stranger = Some(offset),
         }
         self.refused = 0;
         let is_dead = self.dead.meet(row, event.kind, &mut self.found)?;
@@ -135,13 +145,13 @@ impl Walk {
         self.summary.rows += 1;
         self.summary.first_offset = Some(self.summary.first_offset.map_or(row.offset, |first| first.min(row.offset)));
         self.summary.last_offset = self.summary.last_offset.max(Some(row.offset));
-        let Some(Id { producer, .. }) = row.id else { return };
+        let Some(Id { producer, .. }) = row.number() else { return };
         if self.same_producer.0 != producer {
             self.count_same_producer();
             self.same_producer.0 = producer;
         }
         self.same_producer.1 += 1;
-        if let Some(figures) = self.found.figures_of(row.id) {
+        if let Some(figures) = self.found.figures_of(row.number()) {
             figures.count(event, about.published_at_micros);
         }
     }
@@ -173,7 +183,8 @@ impl Walk {
     /// Passes a record without a row, which is `due` if nothing excuses it; says whether that is so.
     fn pass_record(&mut self, record: &Record, due: Known, before: Option<&Arc<Path>>) -> bool {
         self.pass_without_records(record.offset, before);
-        let is_repetition = record.id.is_some_and(|id| self.producers.is_repetition(id));
+        let (number, key, value) = (record.number(), record.key.as_deref(), record.value.as_deref());
+        let is_repetition = number.is_some_and(|id| self.said.has(id, key, value));
         let was_told = !is_repetition && self.was_told(record.offset..record.offset + 1);
         let known = match (is_repetition, was_told) {
             (true, _) => Known::Repetitions,
@@ -181,8 +192,8 @@ impl Walk {
             (false, false) => due,
         };
         self.leave_out(record.offset + 1, Verdict::Known(known), before);
-        if let (false, Some(id)) = (is_repetition, record.id) {
-            self.see(id, record.offset, None);
+        if let (false, Some(id)) = (is_repetition, number) {
+            self.see(id, record.offset, key, value, None);
         }
         !is_repetition && !was_told
     }
@@ -196,7 +207,8 @@ impl Walk {
             self.leave_out(held, verdict, before);
         }
         if self.coverage.next() < offset {
-            self.leave_out(offset, Verdict::Known(Known::Holes), before);
+            let is_compacted = self.log.as_ref().is_some_and(Log::is_compacted);
+            self.leave_out(offset, Verdict::Known(if is_compacted { Known::Compacted } else { Known::Holes }), before);
         }
     }
 
@@ -232,7 +244,7 @@ impl Walk {
         let is_held = self.log.as_ref().is_none_or(|log| offsets.end > log.earliest());
         match verdict {
             Verdict::Repetitions | Verdict::Known(Known::Repetitions) => self.summary.duplicates_left_out += length,
-            Verdict::Known(Known::Holes) => self.summary.holes += length,
+            Verdict::Known(Known::Holes | Known::Compacted) => self.summary.holes += length,
             Verdict::Known(Known::Told) => {}
             Verdict::Unexplained | Verdict::Awaiting(_) if !is_held => self.summary.expired += length,
             Verdict::Unexplained | Verdict::Awaiting(_) | Verdict::Known(Known::Lost) => {
@@ -247,11 +259,17 @@ impl Walk {
         }
     }
 
-    fn compare(&mut self, row: &RawRow<'_>, path: &Path) -> Result<(), VerifyError> {
-        let Some(log) = &mut self.log else { return Ok(()) };
+    /// Compares a row with its record, which is returned if there is one.
+    fn compare(&mut self, row: &RawRow<'_>, path: &Path) -> Result<Option<Record>, VerifyError> {
+        let Some(log) = &mut self.log else { return Ok(None) };
         let (topic, partition) = (&self.summary.topic, self.summary.partition);
         let Some(record) = log.next_at(row.offset)? else {
-            if row.offset >= log.earliest() {
+            if row.offset < log.earliest() {
+                return Ok(None);
+            }
+            if log.is_compacted() && row.offset < log.end() {
+                self.summary.compacted += 1;
+            } else {
                 self.found.faults.push(Fault::ForeignRows {
                     topic: topic.clone(),
                     partition,
@@ -260,12 +278,12 @@ impl Walk {
                     path: path.to_owned(),
                 });
             }
-            return Ok(());
+            return Ok(None);
         };
         self.summary.compared += 1;
         for (is_same, field) in [
             (row.has_key(record.key.as_deref()), "key"),
-            (row.id == record.id, "id"),
+            ((row.id, row.copied_from) == (record.id, record.copied_from.as_deref()), "id"),
             (row.timestamp.millis == record.timestamp_millis, "timestamp"),
             (row.has_value(record.value.as_deref()), "value"),
         ] {
@@ -274,11 +292,12 @@ impl Walk {
                 self.found.faults.push(Fault::Different { topic, partition, offset, field, path });
             }
         }
-        Ok(())
+        Ok(Some(record))
     }
 
-    /// Takes the number of the next record.
-    fn see(&mut self, id: Id, offset: i64, path: Option<&Path>) {
+    /// Takes the number of the next record, and what it says.
+    fn see(&mut self, id: Id, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>, path: Option<&Path>) {
+        let is_new = self.said.take(id, key, value);
         let partition = self.summary.partition;
         let topic = || self.summary.topic.clone();
         match self.producers.see(id, offset, self.coverage.unknown()) {
@@ -288,8 +307,9 @@ impl Walk {
                 }
                 self.await_others(id.producer, offset);
             }
-            Seen::Repeated => {
-                if let Some(path) = path {
+            // What says something else under a number that was used before is no repetition.
+            Seen::Behind => {
+                if let Some(path) = path.filter(|_| !is_new) {
                     let (id, path) = (id.to_string(), path.to_owned());
                     self.found.faults.push(Fault::DuplicateId { topic: topic(), partition, offset, id, path });
                 }

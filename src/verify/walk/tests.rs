@@ -26,6 +26,7 @@ fn record(offset: i64, sequence: u64) -> Record {
         key: Some("k".into()),
         value: Some(VALUE.into()),
         id: Some(Id { producer: 7, sequence }),
+        copied_from: None,
     }
 }
 
@@ -56,7 +57,8 @@ fn publish_as(form: fn(&Record) -> String, dir: &Path, first: i64, records: &[Op
 fn row(record: &Record) -> String {
     let (key, format) = record.key.as_deref().map_or(("", "none"), |key| (std::str::from_utf8(key).unwrap(), "text"));
     let key = serde_json::to_string(key).unwrap();
-    let id = record.id.map(|id| id.to_string()).unwrap_or_default();
+    let place = record.copied_from.as_deref().map(|place| format!("@{place}")).unwrap_or_default();
+    let id = record.id.map(|id| format!("{id}{place}")).unwrap_or_default();
     let (value, value_format) = match record.value.as_deref() {
         Some(value) => (std::str::from_utf8(value).unwrap(), "json"),
         None => ("null", "none"),
@@ -315,4 +317,99 @@ fn trouble_with_the_topic_ends_the_check() {
         Log::new(0, 4, [Ok(Fetched { records: records(0..2), earliest: None }), Err(VerifyError::Stopped)].into_iter());
     let ended = walk(&survey, &partition(), Some(log), None, &CancellationToken::new());
     assert!(matches!(ended, Err(VerifyError::Stopped)));
+}
+
+#[test]
+fn a_number_with_another_value_is_no_repetition() {
+    // The third says what the first did, and the fourth something else; only that one needs a row.
+    let mut log = records(0..2);
+    log.extend([record(2, 0), record(3, 0), record(4, 1), record(5, 2)]);
+    log[3].value = Some(VALUE.replace("\"m\"", "\"other\"").into());
+    log[4].key = Some("another".into());
+    let mut rows = some(log.clone());
+    rows[2] = None;
+    let dir = dir();
+    publish(dir.path(), 0, &rows);
+    let found = compare_with(dir.path(), log.clone());
+    assert!(found.is_clean(), "{found}");
+    assert_eq!(found.duplicates_left_out(), 1);
+
+    // A worker that goes by numbers alone loses two records.
+    (rows[3], rows[4]) = (None, None);
+    let wrong = self::dir();
+    publish(wrong.path(), 0, &rows);
+    let found = compare_with(wrong.path(), log.clone());
+    assert!(matches!(found.faults.first(), [fault] if gap(3, 4)(fault)), "{found}");
+
+    // One that leaves nothing out has a row too many.
+    let wrong = self::dir();
+    publish(wrong.path(), 0, &some(log.clone()));
+    let found = compare_with(wrong.path(), log);
+    assert!(matches!(found.faults.first(), [Fault::DuplicateId { offset: 2, .. }]), "{found}");
+}
+
+#[test]
+fn copies_count_for_nothing_and_each_has_a_row() {
+    let mut log = records(0..3);
+    log.extend([record(3, 1), record(4, 1), record(5, 40), record(6, 3)]);
+    for copy in &mut log[3..6] {
+        copy.copied_from = Some("t/2".into());
+    }
+    let dir = dir();
+    publish(dir.path(), 0, &some(log.clone()));
+    let found = compare_with(dir.path(), log.clone());
+    assert!(found.is_clean(), "{found}");
+    assert_eq!(found.producers[&7], 4, "copies are not the producer's rows");
+    let mut rows = some(log.clone());
+    rows[4] = None;
+    let wrong = self::dir();
+    publish(wrong.path(), 0, &rows);
+    let found = compare_with(wrong.path(), log.clone());
+    assert!(matches!(found.faults.first(), [fault] if gap(4, 4)(fault)), "{found}");
+
+    // A row does not make a copy of what is none, nor the other way round.
+    for (offset, place) in [(1, Some("t/2")), (3, None), (5, Some("t/1"))] {
+        let mut told = log.clone();
+        told[offset].copied_from = place.map(Into::into);
+        let found = compare_with(dir.path(), told);
+        let is_told = |fault: &Fault| matches!(fault, Fault::Different { offset: told, field: "id", .. } if *told == offset as i64);
+        assert!(found.faults.first().iter().any(is_told), "{found}");
+    }
+}
+
+#[test]
+fn a_repetition_whose_record_has_expired_repeats_its_row() {
+    let dir = dir();
+    let mut rows = some(records(0..8));
+    rows[6] = None;
+    rows[7] = Some(record(7, 6));
+    publish(dir.path(), 0, &rows);
+    let log = vec![record(5, 5), record(6, 2), record(7, 6)];
+    let found = compare(dir.path(), 5, 8, vec![Fetched { records: log, earliest: None }]);
+    assert!(found.is_clean(), "{found}");
+    assert_eq!((found.duplicates_left_out(), found.partitions[0].compared), (1, 2));
+}
+
+#[test]
+fn what_compaction_has_taken_is_told_and_no_fault() {
+    // Of ten records five are gone since they were read; of those between, two went before.
+    let log = [0, 3, 6, 9, 12].map(|offset: i64| record(offset, offset.unsigned_abs())).to_vec();
+    let mut rows: Vec<_> = some(records(0..13));
+    (rows[10], rows[11]) = (None, None);
+    let dir = dir();
+    publish(dir.path(), 0, &rows);
+    let check = |is_compacted| {
+        let mut faults = crate::Faults::default();
+        let survey = Arc::new(Survey::take(&[dir.path().to_owned()], None, &mut faults).unwrap());
+        let steps = [Ok(Fetched { records: log.clone(), earliest: None })].into_iter();
+        let log = Log::new(0, 13, steps).compacted(is_compacted);
+        walk(&survey, &partition(), Some(log), None, &CancellationToken::new()).unwrap()
+    };
+    let found = check(true);
+    assert!(found.is_clean(), "{found}");
+    let PartitionSummary { compacted, compared, holes, .. } = found.partitions[0];
+    assert_eq!((compacted, compared, holes), (6, 5, 2));
+    assert!(found.to_string().contains("6 records compacted away since"), "{found}");
+    let found = check(false);
+    assert!(found.faults.count("foreign_rows") > 0 && found.faults.count("missing") > 0, "{found}");
 }

@@ -1,0 +1,120 @@
+//! What records have said under which number: whether one says again what another did.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hasher};
+
+use crate::id::Id;
+
+/// Records remembered of each producer, the latest ones. Our own transport repeats one batch, of at most some thousands of events.
+const MAX_OF_PRODUCER: usize = 8192;
+/// Records remembered of all, some 30 bytes each; beyond it the producer silent for longest is forgotten.
+const MAX_RECORDS: usize = 131_072;
+
+/// The numbered records of one partition, as hashes of number, key and value.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    known: HashSet<u64>,
+    producers: HashMap<u128, Latest>,
+    /// Counts records, so that producers can be ordered by when they were last heard of.
+    tick: u64,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    records: VecDeque<u64>,
+    heard: u64,
+}
+
+impl Said {
+    /// Whether a record with this number said the same.
+    pub(crate) fn has(&self, id: Id, key: Option<&[u8]>, value: Option<&[u8]>) -> bool {
+        self.known.contains(&hash(id, key, value))
+    }
+
+    /// Takes a record; false if one with this number has said the same.
+    pub(crate) fn take(&mut self, id: Id, key: Option<&[u8]>, value: Option<&[u8]>) -> bool {
+        let hash = hash(id, key, value);
+        self.tick += 1;
+        let latest = self.producers.entry(id.producer).or_default();
+        latest.heard = self.tick;
+        if !self.known.insert(hash) {
+            return false;
+        }
+        latest.records.push_back(hash);
+        if latest.records.len() > MAX_OF_PRODUCER
+            && let Some(oldest) = latest.records.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        while self.known.len() > MAX_RECORDS {
+            let silent = self.producers.iter().min_by_key(|(_, latest)| latest.heard).map(|(producer, _)| *producer);
+            let Some(Latest { records, .. }) = silent.and_then(|silent| self.producers.remove(&silent)) else { break };
+            for record in records {
+                self.known.remove(&record);
+            }
+        }
+        true
+    }
+}
+
+fn hash(id: Id, key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u128(id.producer);
+    hasher.write_u64(id.sequence);
+    for part in [key, value] {
+        // No length is as large.
+        hasher.write_usize(part.map_or(usize::MAX, <[u8]>::len));
+        hasher.write(part.unwrap_or_default());
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_said_by_number_key_and_value_together() {
+        let mut said = Said::default();
+        let id = |sequence| Id { producer: 7, sequence };
+        assert!(said.take(id(0), Some(b"k"), Some(b"v")));
+        assert!(!said.take(id(0), Some(b"k"), Some(b"v")));
+        for (id, key, value) in [
+            (id(1), Some(&b"k"[..]), Some(&b"v"[..])),
+            (Id { producer: 8, sequence: 0 }, Some(b"k"), Some(b"v")),
+            (id(0), Some(b"kv"), Some(b"")),
+            (id(0), Some(b""), Some(b"kv")),
+            (id(0), None, Some(b"v")),
+            (id(0), Some(b"k"), None),
+        ] {
+            assert!(!said.has(id, key, value), "{id} {key:?} {value:?}");
+            assert!(said.take(id, key, value), "{id} {key:?} {value:?}");
+            assert!(said.has(id, key, value), "{id} {key:?} {value:?}");
+        }
+    }
+
+    #[test]
+    fn a_producer_is_remembered_by_its_latest_records_while_others_come_and_go() {
+        let mut said = Said::default();
+        let take = |said: &mut Said, producer, records| {
+            for sequence in 0..records {
+                assert!(said.take(Id { producer, sequence }, None, None));
+            }
+        };
+        let has = |said: &Said, producer, sequence| said.has(Id { producer, sequence }, None, None);
+        let most = MAX_OF_PRODUCER as u64;
+        take(&mut said, 0, most + 1);
+        assert!(!has(&said, 0, 0) && has(&said, 0, 1) && has(&said, 0, most));
+        let others = (MAX_RECORDS / MAX_OF_PRODUCER) as u128;
+        for producer in 1..others {
+            take(&mut said, producer, most);
+        }
+        assert!(has(&said, 0, 1), "there is room for so many");
+        take(&mut said, others, 1);
+        assert!(
+            !has(&said, 0, most) && has(&said, 1, most - 1) && has(&said, others, 0),
+            "the first was silent for longest"
+        );
+        assert_eq!(said.known.len(), MAX_RECORDS - MAX_OF_PRODUCER + 1);
+    }
+}
