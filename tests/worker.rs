@@ -5,6 +5,7 @@
 
 mod batches;
 pub mod columns;
+mod copies;
 mod faults;
 mod files;
 mod group;
@@ -35,6 +36,9 @@ pub fn tests() -> Vec<Trial> {
         files::repetitions_are_left_out_across_restarts,
         files::what_others_have_committed_is_where_reading_begins,
         files::until_the_end_of_nothing_is_at_once,
+        copies::one_number_with_two_values_makes_two_rows,
+        copies::a_topic_that_was_copied_into_one_partition_loses_no_record,
+        copies::a_repetition_is_known_however_long_ago_its_record_was_read,
         group::two_workers_share_and_the_one_that_stays_takes_over,
         group::a_killed_workers_partitions_are_taken_over,
         group::repetitions_are_left_out_across_a_rebalance,
@@ -66,10 +70,15 @@ pub fn tests() -> Vec<Trial> {
         tables::a_store_that_does_not_answer_holds_the_partition_up,
         tables::a_panic_of_one_partition_is_survived_by_all,
     ];
-    let quota = cases![start: faults::a_fetch_that_a_quota_holds_back_is_no_error]
-        .into_iter()
-        .map(|case| case.with_ignored_flag(!are_real()));
-    shared.into_iter().chain(others).chain(redis).chain(quota).chain(embedded).chain(own).collect()
+    // What the embedded broker does not do.
+    let apache = cases![
+        start:
+        faults::a_fetch_that_a_quota_holds_back_is_no_error,
+        verified::rows_whose_records_were_compacted_away_are_no_fault,
+    ]
+    .into_iter()
+    .map(|case| case.with_ignored_flag(!are_real()));
+    shared.into_iter().chain(others).chain(redis).chain(apache).chain(embedded).chain(own).collect()
 }
 
 fn embedded() -> Result<Arc<Kafka>> {

@@ -112,6 +112,7 @@ async fn fill(config: &KafkaConfig, topic: &str, records: usize) -> Result<()> {
 
 async fn fill_partition(client: &PartitionClient, records: usize) -> Result<()> {
     let producer = Uuid::new_v4().simple().to_string();
+    let place = format!("{}/{}", client.topic(), client.partition());
     let mut game = Uuid::new_v4();
     let mut next = 0;
     while next < records {
@@ -123,6 +124,7 @@ async fn fill_partition(client: &PartitionClient, records: usize) -> Result<()> 
             }
             let headers = BTreeMap::from([
                 ("superhero-producer".to_owned(), producer.clone().into_bytes()),
+                ("superhero-place".to_owned(), place.clone().into_bytes()),
                 ("superhero-sequence".to_owned(), sequence.to_string().into_bytes()),
             ]);
             Record {

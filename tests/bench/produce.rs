@@ -27,7 +27,7 @@ pub struct Produce {
     pub ours_us: f64,
     /// kcat, which sends lines of a file as bare values.
     pub kcat_us: f64,
-    /// kcat with a key and the two headers that our records have.
+    /// kcat with a key and the three headers that our records have.
     pub kcat_alike_us: f64,
     /// Our events per second of wall time.
     pub ours_per_s: f64,
@@ -51,6 +51,8 @@ pub fn run(bootstrap: &str, events: usize) -> Result<Produce> {
             "superhero-producer=0123456789abcdef0123456789abcdef",
             "-H",
             "superhero-sequence=123456",
+            "-H",
+            "superhero-place=lib.server.game/3",
         ];
         let kcat_alike_us = kcat(bootstrap, events, &headers, |event| format!("{}\t", keys[event % GAMES]))?;
         Ok(Produce { ours_us, kcat_us, kcat_alike_us, ours_per_s })

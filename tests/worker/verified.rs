@@ -6,8 +6,9 @@ use anyhow::{Context, Result, ensure};
 use superhero_verify::{Fault, VerifyError};
 
 use super::faults::make_again;
-use super::setting::{Producer, Setting, foreign};
+use super::setting::{PATIENCE, Producer, Setting, foreign};
 use crate::checker::by_first_offset;
+use crate::process::eventually;
 use crate::services::Kafka;
 
 pub async fn files_agree_with_their_topic_whatever_is_in_it(kafka: &Kafka, folder: &Path) -> Result<()> {
@@ -67,5 +68,44 @@ pub async fn what_differs_from_the_topic_is_told_with_its_offset(kafka: &Kafka, 
     make_again(&setting).await?;
     let refused = setting.verify(&[folder]).await;
     ensure!(matches!(refused, Err(VerifyError::TopicReplaced { .. })), "{refused:?}");
+    Ok(())
+}
+
+pub async fn rows_whose_records_were_compacted_away_are_no_fault(kafka: &Kafka, folder: &Path) -> Result<()> {
+    // A cleaner that looks often, at a segment for each batch. The broker is the test's own.
+    let cleaner =
+        ["--entity-type", "brokers", "--entity-default", "--alter", "--add-config", "log.cleaner.backoff.ms=100"];
+    kafka.tool("kafka.admin.ConfigCommand", &cleaner)?;
+    let configs =
+        ["cleanup.policy=compact", "segment.ms=10", "min.cleanable.dirty.ratio=0.001", "max.compaction.lag.ms=10"];
+    let mut create = vec!["--create", "--topic", "compacted", "--partitions", "1"];
+    create.extend(configs.iter().flat_map(|config| ["--config", config]));
+    kafka.tool("org.apache.kafka.tools.TopicCommand", &create)?;
+    let setting = Setting::of_topic(kafka, folder, "compacted", 1).await?;
+    let mut producer = Producer::new();
+    // All have the same key.
+    setting.produce(0, producer.events(0, 20)).await?;
+    setting.take_all().await?;
+    eventually("records are compacted away", PATIENCE, async || {
+        let events = producer.events(0, 2);
+        setting.produce(0, events.clone()).await?;
+        setting.produce(0, events).await?;
+        setting.take_all().await?;
+        let found = setting.verify(&[folder]).await?;
+        ensure!(found.is_clean(), "{found}");
+        Ok(found.partitions[0].compacted > 20)
+    })
+    .await?;
+    // Some are gone before any worker has seen them.
+    setting.produce(0, producer.events(0, 20)).await?;
+    eventually("holes come before the worker", PATIENCE, async || {
+        setting.produce(0, producer.events(0, 1)).await?;
+        let first = setting.cluster.partition_client("compacted", 0).await?.fetch_records(0, 1..1 << 20, 100).await?;
+        Ok(first.0.len() < 5)
+    })
+    .await?;
+    setting.take_all().await?;
+    let found = setting.verify(&[folder]).await?;
+    ensure!(found.is_clean() && found.partitions[0].holes > 0, "{found}");
     Ok(())
 }
