@@ -39,6 +39,7 @@ pub fn tests() -> Vec<Trial> {
         copies::one_number_with_two_values_makes_two_rows,
         copies::a_topic_that_was_copied_into_one_partition_loses_no_record,
         copies::a_repetition_is_known_however_long_ago_its_record_was_read,
+        copies::what_is_left_out_is_what_was_said_before_whatever_is_sent,
         group::two_workers_share_and_the_one_that_stays_takes_over,
         group::a_killed_workers_partitions_are_taken_over,
         group::repetitions_are_left_out_across_a_rebalance,

@@ -1,6 +1,6 @@
 //! Records whose numbers were counted elsewhere, or twice: what is a repetition, and what only looks like one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -105,6 +105,54 @@ pub async fn a_repetition_is_known_however_long_ago_its_record_was_read(kafka: &
     let found = setting.verify(&[folder]).await?;
     ensure!(found.is_clean() && found.duplicates_left_out() == 100, "{found}");
     Ok(())
+}
+
+pub async fn what_is_left_out_is_what_was_said_before_whatever_is_sent(kafka: &Kafka, folder: &Path) -> Result<()> {
+    const RECORDS: usize = 1500;
+    let setting = Setting::new(kafka, folder, 1).await?;
+    let mut producers = [Producer::new(), Producer::new(), Producer::new()];
+    let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
+    let events: Vec<Record> = producers.iter_mut().flat_map(|producer| producer.events(0, 40)).collect();
+    let mut said = HashSet::new();
+    let (mut taken, mut expected) = (0, 0);
+    for _ in 0..3 {
+        let mut records = Vec::new();
+        for _ in 0..RECORDS / 3 {
+            let event = &events[random.below(events.len())];
+            let record = [event.clone(), other_value(event, "a"), other_value(event, "b")][random.below(3)].clone();
+            let place = random.below(3);
+            if place < 2 {
+                expected += usize::from(said.insert((record.headers.clone(), record.value.clone())));
+            } else {
+                expected += 1;
+            }
+            records.push(match place {
+                0 => record,
+                1 => placed(record, &setting.topic, 0),
+                _ => placed(record, &setting.topic, 1),
+            });
+        }
+        setting.produce(0, records).await?;
+        // Each time by a worker that has to read what the one before has seen.
+        taken += setting.take_all().await?.records;
+    }
+    ensure!(taken == expected as u64, "{taken} rows for {expected} records");
+    let found = setting.verify(&[folder]).await?;
+    let of_rows = found.faults.first().iter().filter(|fault| !matches!(fault, Fault::Missing { .. })).count();
+    ensure!(of_rows == 0 && found.duplicates_left_out() == (RECORDS - expected) as u64, "{found}");
+    Ok(())
+}
+
+/// Numbers that nobody expects, the same each time.
+struct Xorshift(u64);
+
+impl Xorshift {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
 }
 
 fn placed(mut record: Record, topic: &str, partition: i32) -> Record {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate};
+use proptest::prelude::*;
 use superhero_sink::{CommitAnswer, Folder, Membership, PartitionSink, Settings, Step};
 
 use super::*;
@@ -412,4 +413,52 @@ fn what_compaction_has_taken_is_told_and_no_fault() {
     assert!(found.to_string().contains("6 records compacted away since"), "{found}");
     let found = check(false);
     assert!(found.faults.count("foreign_rows") > 0 && found.faults.count("missing") > 0, "{found}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
+
+    #[test]
+    fn exactly_what_was_said_before_under_the_same_number_needs_no_row(
+        said in prop::collection::vec((0..3_u128, 0..4_u64, 0..2_usize, 0..4_usize), 1..40),
+        wrong: prop::sample::Index,
+    ) {
+        let (values, places) = ([VALUE.to_owned(), VALUE.replace("\"m\"", "\"n\"")], [None, None, None, Some("t/1")]);
+        let mut log = Vec::new();
+        let mut rows = Vec::new();
+        for (offset, (producer, sequence, value, place)) in (0..).zip(said) {
+            let record = Record {
+                id: (producer > 0).then_some(Id { producer, sequence }),
+                copied_from: places[place].filter(|_| producer > 0).map(Into::into),
+                value: Some(values[value].clone().into()),
+                ..record(offset, 0)
+            };
+            let is_said = log.iter().any(|earlier: &Record| {
+                (earlier.number(), &earlier.value) == (record.number(), &record.value) && record.number().is_some()
+            });
+            rows.push((!is_said).then(|| record.clone()));
+            log.push(record);
+        }
+        let told = |rows: &[Option<Record>]| {
+            let dir = dir();
+            publish(dir.path(), 0, rows);
+            let found = compare_with(dir.path(), log.clone());
+            // Numbers may never have come, which is another matter.
+            let faults = found.faults.first().iter().filter(|fault| !matches!(fault, Fault::Missing { .. }));
+            (faults.cloned().collect::<Vec<_>>(), found.duplicates_left_out())
+        };
+        let left_out = rows.iter().filter(|row| row.is_none()).count() as u64;
+        prop_assert_eq!(told(&rows), (Vec::new(), left_out));
+        let wrong = wrong.index(log.len());
+        let is_lost = rows[wrong].is_some();
+        rows[wrong] = (!is_lost).then(|| log[wrong].clone());
+        prop_assume!(rows.iter().any(Option::is_some));
+        let (faults, _) = told(&rows);
+        let offset = wrong as i64;
+        match faults.as_slice() {
+            [fault] if is_lost => prop_assert!(gap(offset, offset)(fault), "{fault}"),
+            [Fault::DuplicateId { offset: told, .. }] if !is_lost => prop_assert_eq!(*told, offset),
+            _ => prop_assert!(false, "{:?}", faults),
+        }
+    }
 }
