@@ -135,7 +135,8 @@ impl Writer {
                     _ = interrupted => Err(Stop::Interrupted),
                     verdict = self.last_game.judge(store, &self.partition, record.offset, cleaning) => {
                         let value = record.value.as_deref().map_or(Value::Absent, handler::verbatim);
-                        self.append_record(sink, &record, value, verdict, now, &mut told).map(|()| None)
+                        let row = row(&record, self.ids.identify(&record.headers), value);
+                        self.append_record(sink, &record, &row, verdict, now, &mut told).map(|()| None)
                     }
                 },
                 Question::Earlier { record, number } => tokio::select! {
@@ -213,7 +214,7 @@ impl Writer {
             Request::DeadLetter(reason) => Verdict::DeadLetter(reason),
             Request::Game(cleaning) => return Ok(Some(Question::Game { record, cleaning })),
         };
-        self.append_identified(sink, &record, id, value, verdict, now, told).map(|()| None)
+        self.append_record(sink, &record, &row(&record, id, value), verdict, now, told).map(|()| None)
     }
 
     /// Leaves out a record that repeats another.
@@ -231,34 +232,18 @@ impl Writer {
         appended(sink.append(record.offset, record.timestamp.date_naive(), &[], now))
     }
 
-    /// Appends a record that is no repetition.
+    /// Appends a record that is no repetition. Its number counts as seen once it is appended, so nothing is awaited in between.
+    #[inline]
     fn append_record(
         &mut self,
         sink: &mut PartitionSink,
         record: &Record,
-        value: Value<'_>,
+        row: &Row<'_>,
         verdict: Verdict,
         now: Instant,
         told: &mut Told,
     ) -> Result<(), Stop> {
-        let id = self.ids.identify(&record.headers);
-        self.append_identified(sink, record, id, value, verdict, now, told)
-    }
-
-    /// Its number counts as seen once it is appended, so nothing is awaited in between.
-    #[inline]
-    #[allow(clippy::too_many_arguments)]
-    fn append_identified(
-        &mut self,
-        sink: &mut PartitionSink,
-        record: &Record,
-        id: Option<RecordId<'_>>,
-        value: Value<'_>,
-        verdict: Verdict,
-        now: Instant,
-        told: &mut Told,
-    ) -> Result<(), Stop> {
-        let number = id.and_then(|id| id.number());
+        let number = row.id.and_then(|id| id.number());
         match number.map_or(Seen::New, |number| sink.seen(number.producer, number.sequence)) {
             Seen::New => {}
             // It was found to say something else than what had the number before.
@@ -266,8 +251,7 @@ impl Writer {
             Seen::Gap { missing } => told.gap(record.offset, missing),
         }
         self.earlier.pass(record, number);
-        let row = Row { offset: record.offset, timestamp: record.timestamp, key: record.key.as_deref(), id, value };
-        appended(self.append_rows(sink, &row, verdict, now, told))
+        appended(self.append_rows(sink, row, verdict, now, told))
     }
 
     fn append_rows(
@@ -308,6 +292,10 @@ impl Writer {
             }
         }
     }
+}
+
+fn row<'a>(record: &'a Record, id: Option<RecordId<'a>>, value: Value<'a>) -> Row<'a> {
+    Row { offset: record.offset, timestamp: record.timestamp, key: record.key.as_deref(), id, value }
 }
 
 fn appended(room: Result<Room, SinkError>) -> Result<(), Stop> {
