@@ -5,10 +5,11 @@ use std::hash::{DefaultHasher, Hasher};
 
 use crate::id::Id;
 
-/// Records remembered of each producer, the latest ones. Our own transport repeats one batch, of at most some thousands of events.
-const MAX_OF_PRODUCER: usize = 8192;
-/// Records remembered of all, some 30 bytes each; beyond it the producer silent for longest is forgotten.
-const MAX_RECORDS: usize = 131_072;
+/// Records remembered of each producer, the latest ones: several times as many as a worker looks back. Our own transport repeats one
+/// batch, of at most some thousands of events.
+const MAX_OF_PRODUCER: usize = 131_072;
+/// Records remembered of all, some 25 bytes each; beyond it the producer silent for longest is forgotten.
+const MAX_RECORDS: usize = 524_288;
 
 /// The numbered records of one partition, as hashes of number, key and value.
 #[derive(Debug, Default)]
