@@ -22,6 +22,10 @@ const KAFKA_MAX_TOPIC_BYTES: usize = 249;
 
 const DATE_FORMAT: &str = "%Y-%m-%d";
 
+/// In the place of a date where a record tells none: what Hive, Spark and DuckDB read as null. It sorts behind all dates, so that
+/// readers who take the columns from the first file meet timestamps that are none only where a partition has no others.
+const NO_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
+
 /// Why a name is none of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
@@ -201,6 +205,15 @@ impl Compression {
             Self::Gzip => ".jsonl.gz",
         }
     }
+
+    /// What its name ends with until it is published: `.jsonl` is in none of them, and none ends with `.gz`, so that nobody who reads
+    /// what matches `**/*.jsonl*` or `**/*.gz` reads work in progress, though many tools look into hidden directories.
+    fn unpublished_extension(self) -> &'static str {
+        match self {
+            Self::None => ".part",
+            Self::Gzip => ".gz.part",
+        }
+    }
 }
 
 /// What a published file is called within its directory: `<topic>+<partition>+<first offset, 20 digits>.jsonl[.gz]`.
@@ -222,9 +235,14 @@ impl PublishedName {
     }
 
     fn parse_option(name: &str) -> Option<Self> {
+        Self::parse_with(name, Compression::extension)
+    }
+
+    /// Reads a name that has another ending for each way of packing.
+    fn parse_with(name: &str, ending: fn(Compression) -> &'static str) -> Option<Self> {
         let (stem, compression) = [Compression::Gzip, Compression::None]
             .into_iter()
-            .find_map(|compression| Some((name.strip_suffix(compression.extension())?, compression)))?;
+            .find_map(|compression| Some((name.strip_suffix(ending(compression))?, compression)))?;
         let [topic, partition, first_row] = parts(stem)?;
         Some(Self {
             partition: PartitionId::new(topic, number(partition)?).ok()?,
@@ -234,26 +252,33 @@ impl PublishedName {
     }
 }
 
-impl fmt::Display for PublishedName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { partition: PartitionId { topic, partition }, first_row, compression } = self;
-        write!(f, "{topic}+{partition}+{first_row:020}{}", compression.extension())
+impl PublishedName {
+    fn write_with(&self, f: &mut fmt::Formatter<'_>, ending: &str) -> fmt::Result {
+        let Self { partition: PartitionId { topic, partition }, first_row, compression: _ } = self;
+        write!(f, "{topic}+{partition}+{first_row:020}{ending}")
     }
 }
 
-/// What a file is called inside its segment: `<table>+<date>+` and then as it will be called when it is published.
+impl fmt::Display for PublishedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_with(f, self.compression.extension())
+    }
+}
+
+/// What a file is called inside its segment: `<table>+<date>+`, and then as it will be called when it is published, but for its end:
+/// `.part` or `.gz.part`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SegmentFileName {
     /// Whose rows it holds.
     pub table: Table,
-    /// The date of its records, UTC.
-    pub date: NaiveDate,
+    /// The date of its records, UTC; none if they tell none.
+    pub date: Option<NaiveDate>,
     /// Its last name.
     pub published: PublishedName,
 }
 
 impl SegmentFileName {
-    /// Reads the name back.
+    /// Reads the name back. Earlier versions gave such a file its published ending at once, which is read as well.
     pub fn parse(name: &str) -> Result<Self, NameError> {
         const EXPECTED: &str = "a file of a segment";
         let parse = || {
@@ -262,7 +287,8 @@ impl SegmentFileName {
             Some(Self {
                 table: Table::parse(table)?,
                 date: parse_date(date)?,
-                published: PublishedName::parse_option(rest)?,
+                published: PublishedName::parse_with(rest, Compression::unpublished_extension)
+                    .or_else(|| PublishedName::parse_option(rest))?,
             })
         };
         parse().ok_or_else(|| foreign(name, EXPECTED))
@@ -270,7 +296,7 @@ impl SegmentFileName {
 
     /// The directory that it will be published in, below the folder's root.
     pub fn published_dir(&self) -> PathBuf {
-        table_dir(self.table, &self.published.partition).join(format!("dt={}", self.date.format(DATE_FORMAT)))
+        table_dir(self.table, &self.published.partition).join(format!("dt={}", date_text(self.date)))
     }
 
     /// The path that it will be published at, below the folder's root.
@@ -281,7 +307,8 @@ impl SegmentFileName {
 
 impl fmt::Display for SegmentFileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}+{}+{}", self.table.name(), self.date.format(DATE_FORMAT), self.published)
+        write!(f, "{}+{}+", self.table.name(), date_text(self.date))?;
+        self.published.write_with(f, self.published.compression.unpublished_extension())
     }
 }
 
@@ -436,9 +463,17 @@ fn padded_offset(text: &str) -> Option<i64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-fn parse_date(text: &str) -> Option<NaiveDate> {
+/// The outer `None` is that the text is no date's.
+fn parse_date(text: &str) -> Option<Option<NaiveDate>> {
+    if text == NO_DATE {
+        return Some(None);
+    }
     let date = NaiveDate::parse_from_str(text, DATE_FORMAT).ok()?;
-    (filed_date(date) == date && date.format(DATE_FORMAT).to_string() == text).then_some(date)
+    (filed_date(date) == date && date.format(DATE_FORMAT).to_string() == text).then_some(Some(date))
+}
+
+fn date_text(date: Option<NaiveDate>) -> String {
+    date.map_or_else(|| NO_DATE.to_owned(), |date| date.format(DATE_FORMAT).to_string())
 }
 
 #[cfg(test)]
@@ -460,10 +495,10 @@ mod tests {
     proptest! {
         #[test]
         fn every_name_is_read_back(
-            published in published(), table in 0..4usize, days in any::<i32>(), writer: u64, generation in 0..i32::MAX,
+            published in published(), table in 0..4usize, days in any::<Option<i32>>(), writer: u64, generation in 0..i32::MAX,
             first in 0..i64::MAX,
         ) {
-            let date = filed_date(NaiveDate::from_num_days_from_ce_opt(days % 4_000_000).unwrap_or_default());
+            let date = days.map(|days| filed_date(NaiveDate::from_num_days_from_ce_opt(days % 4_000_000).unwrap_or_default()));
             let partition = published.partition.clone();
             assert_eq!(PublishedName::parse(&published.to_string()).unwrap(), published);
             let file = SegmentFileName { table: Table::ALL[table], date, published };
@@ -481,7 +516,10 @@ mod tests {
         #[test]
         fn what_is_read_is_written_the_same_and_nothing_panics(text in "[ a-zA-Z0-9+=._\\-]{0,80}|\\PC{0,40}") {
             if let Ok(name) = PublishedName::parse(&text) { assert_eq!(name.to_string(), text); }
-            if let Ok(name) = SegmentFileName::parse(&text) { assert_eq!(name.to_string(), text); }
+            if let Ok(name) = SegmentFileName::parse(&text) {
+                let earlier = format!("{}+{}+{}", name.table.name(), date_text(name.date), name.published);
+                assert!([name.to_string(), earlier].contains(&text), "{text}");
+            }
             if let Ok(name) = SegmentName::parse(&text) { assert_eq!(name.to_string(), text); }
             if let Ok(name) = WritingName::parse(&text) { assert_eq!(name.to_string(), text); }
         }
@@ -493,18 +531,39 @@ mod tests {
             assert_eq!(SegmentFileName::parse(inside).unwrap().published_path(), PathBuf::from(expected));
         };
         check(
-            "raw+2026-11-22+lib.server.game+3+00000000000000000042.jsonl.gz",
+            "raw+2026-11-22+lib.server.game+3+00000000000000000042.gz.part",
             "raw/topic=lib.server.game/partition=3/dt=2026-11-22/lib.server.game+3+00000000000000000042.jsonl.gz",
         );
         check(
-            "GAME_META+2026-11-22+t+0+00000000000000000000.jsonl",
+            "GAME_META+2026-11-22+t+0+00000000000000000000.part",
             "GAME_META/dt=2026-11-22/t+0+00000000000000000000.jsonl",
         );
         check(
-            "GAME_PODIUM+2026-11-22+t+0+00000000000000000007.jsonl",
+            "GAME_PODIUM+2026-11-22+t+0+00000000000000000007.part",
             "GAME_PODIUM/dt=2026-11-22/t+0+00000000000000000007.jsonl",
         );
+        check("dead+2026-11-22+t+0+00000000000000000007.part", "dead/dt=2026-11-22/t+0+00000000000000000007.jsonl");
+        check(
+            "dead+__HIVE_DEFAULT_PARTITION__+t+0+00000000000000000007.part",
+            "dead/dt=__HIVE_DEFAULT_PARTITION__/t+0+00000000000000000007.jsonl",
+        );
+        // As earlier versions named them.
+        check(
+            "raw+2026-11-22+t.part+3+00000000000000000042.jsonl.gz",
+            "raw/topic=t.part/partition=3/dt=2026-11-22/t.part+3+00000000000000000042.jsonl.gz",
+        );
         check("dead+2026-11-22+t+0+00000000000000000007.jsonl", "dead/dt=2026-11-22/t+0+00000000000000000007.jsonl");
+    }
+
+    #[test]
+    fn no_glob_for_rows_matches_a_file_that_is_not_published() {
+        for compression in [Compression::None, Compression::Gzip] {
+            let published = PublishedName { partition: PartitionId::new("t", 0).unwrap(), first_row: 7, compression };
+            for date in [None, NaiveDate::from_ymd_opt(2026, 11, 22)] {
+                let name = SegmentFileName { table: Table::Raw, date, published: published.clone() }.to_string();
+                assert!(!name.contains(".json") && !name.ends_with(".gz"), "{name}");
+            }
+        }
     }
 
     #[test]
@@ -520,6 +579,8 @@ mod tests {
             "..+0+00000000000000000042.jsonl",
             "t+0+99999999999999999999.jsonl",
             "t+0+00000000000000000042.jsonl.zst",
+            "t+0+00000000000000000042.gz.part",
+            "t+0+00000000000000000042.jsonl.part",
             "t/u+0+00000000000000000042.jsonl",
         ] {
             assert!(PublishedName::parse(name).is_err(), "{name}");

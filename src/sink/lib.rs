@@ -37,10 +37,13 @@
 //!   GAME_META/dt=<date>/…   GAME_PODIUM/dt=<date>/…   dead/dt=<date>/…
 //!   .superhero/
 //!     folder, cluster, topics/<t>                                      ids, each written once
+//!     …/<table>+<date>+<t>+<p>+<first offset>[.gz].part                files until they are published, in the next three
 //!     writing/<writer>+<generation>+<t>+<p>/                           nobody else looks at it
 //!     sealed/<t>+<p>+<first>+<next>+<generation>+<writer>/             durable; the group's commit decides
 //!     published/<t>+<p>+<first>+<next>+<generation>+<writer>/          the latest one's mark; empty
 //! ```
+//!
+//! A date is that of the record, UTC, or `__HIVE_DEFAULT_PARTITION__` of one that tells none.
 
 pub mod dedupe;
 mod durable;

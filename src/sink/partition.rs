@@ -151,7 +151,7 @@ impl PartitionSink {
     pub fn append(
         &mut self,
         offset: i64,
-        date: NaiveDate,
+        date: impl Into<Option<NaiveDate>>,
         rows: &[(Table, &[u8])],
         now: Instant,
     ) -> Result<Room, SinkError> {

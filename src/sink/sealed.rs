@@ -45,8 +45,8 @@ impl Sealed {
             return self.must_be_published();
         }
         let mut dirs: Vec<PathBuf> = Vec::new();
-        for file in &files {
-            let from = sealed_dir.join(file.to_string());
+        for (name, file) in &files {
+            let from = sealed_dir.join(name);
             match self.link(&from, file)? {
                 Linked::New | Linked::Already => {}
                 Linked::Taken => {
@@ -103,12 +103,13 @@ impl Sealed {
         Ok(linked)
     }
 
-    fn files(&self) -> Result<Vec<SegmentFileName>, SinkError> {
+    /// Each with the name that it was found under: earlier versions gave it another ending.
+    fn files(&self) -> Result<Vec<(String, SegmentFileName)>, SinkError> {
         let sealed_dir = self.folder.sealed_dir(&self.name);
         let mut files = Vec::new();
         for name in durable::list(&sealed_dir)? {
             match SegmentFileName::parse(&name) {
-                Ok(file) => files.push(file),
+                Ok(file) => files.push((name, file)),
                 Err(error) => {
                     tracing::warn!(dir = %sealed_dir.display(), %error, "a foreign file in a sealed segment is ignored")
                 }

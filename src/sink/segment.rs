@@ -116,7 +116,7 @@ pub struct SegmentWriter {
 }
 
 struct TableFile {
-    date: NaiveDate,
+    date: Option<NaiveDate>,
     path: PathBuf,
     out: BufWriter<Packer>,
 }
@@ -156,12 +156,12 @@ impl SegmentWriter {
     /// Takes a record with all its rows (none, if it makes none), each without its line feed.
     ///
     /// They come in one call because a record's rows are never divided between files or segments. `now` is when the record
-    /// came; one reading of the clock for a batch of records is good enough.
+    /// came; one reading of the clock for a batch of records is good enough. A record that tells no date has none.
     #[inline]
     pub fn append(
         &mut self,
         offset: i64,
-        date: NaiveDate,
+        date: impl Into<Option<NaiveDate>>,
         rows: &[(Table, &[u8])],
         now: Instant,
     ) -> Result<Room, SinkError> {
@@ -172,7 +172,7 @@ impl SegmentWriter {
             self.first.get_or_insert(offset);
             self.since.get_or_insert(now);
         }
-        let date = filed_date(date);
+        let date = date.into().map(filed_date);
         for &(table, row) in rows {
             debug_assert!(!row.contains(&b'\n'), "a row is one line");
             let file = match &mut self.open[table as usize] {
@@ -245,7 +245,12 @@ impl SegmentWriter {
         drop(self);
     }
 
-    fn begin_file(&mut self, table: Table, date: NaiveDate, first_row: i64) -> Result<&mut TableFile, SinkError> {
+    fn begin_file(
+        &mut self,
+        table: Table,
+        date: Option<NaiveDate>,
+        first_row: i64,
+    ) -> Result<&mut TableFile, SinkError> {
         if let Some(file) = self.open[table as usize].take() {
             file.finish()?;
         }

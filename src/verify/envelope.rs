@@ -79,6 +79,19 @@ fn glance(value: &[u8]) -> Option<(i64, &str)> {
     Some((parse_timestamp(timestamp)?.timestamp_micros(), log_message)).filter(|_| is_ours)
 }
 
+/// Whether JSON that is known to be valid is an envelope as the transport writes most of them: five different names, texts all of them.
+pub(crate) fn is_flat(json: &str) -> bool {
+    let Some(at) = json.find(r#","task":"#) else { return json.ends_with("\"}") && glance(json.as_bytes()).is_some() };
+    let (head, task) = (&json[..at], &json[at + r#","task":"#.len()..]);
+    let Some(task) = task.strip_prefix('"').and_then(|task| task.strip_suffix("\"}")) else { return false };
+    // A quote that ends the text early is behind an even number of backslashes.
+    let ends_early = task.match_indices('"').any(|(at, _)| {
+        let escapes = task.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        escapes % 2 == 0
+    });
+    !ends_early && glance(format!("{head}}}").as_bytes()).is_some()
+}
+
 /// Splits behind the quote that ends a text without escapes.
 fn text(json: &str) -> Option<(&str, &str)> {
     let end = json.bytes().position(|byte| byte == b'"' || byte == b'\\')?;
@@ -112,6 +125,24 @@ mod tests {
         }
         assert_eq!(read(None, true).kind, Kind::Bad);
         assert_eq!(read(Some(b"\xff"), true).kind, Kind::Bad);
+    }
+
+    #[test]
+    fn an_envelope_of_texts_is_flat_and_no_other_json_is() {
+        for flat in [OURS, &OURS.replace(r#","task":"{}""#, ""), &OURS.replace("{}", r#"{\"a\":\"\\\\\"}"#)] {
+            assert!(serde_json::from_str::<serde_json::Value>(flat).is_ok() && is_flat(flat), "{flat}");
+        }
+        for other in [
+            "1",
+            r#"{"task":1,"task":2}"#,
+            &OURS.replace(r#""{}""#, r#"{"a":1e400}"#),
+            &OURS.replace(r#""{}""#, r#""{}","task":"{}""#),
+            &OURS.replace(r#""{}""#, r#""\\","more":"{}""#),
+            &OURS.replace(r#","task":"{}""#, r#","more":[1]"#),
+            &OURS.replace(r#","task""#, r#","name":"n","task""#),
+        ] {
+            assert!(serde_json::from_str::<&serde_json::value::RawValue>(other).is_ok() && !is_flat(other), "{other}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use superhero_game::HeroId;
 use crate::Standing;
 use crate::envelope::{Event, Kind};
 
+/// From 1971 to 9999: what a clock says that stands elsewhere is no time to reckon with.
+const PLAUSIBLE_MICROS: std::ops::Range<i64> = 31_536_000_000_000..253_402_300_800_000_000;
 /// Three digits of a latency are right.
 const LATENCY_DIGITS: u8 = 3;
 
@@ -62,7 +64,7 @@ impl Figures {
     /// Counts a raw row, in a file that was published at that time.
     pub(crate) fn count(&mut self, event: &Event, published_at_micros: i64) {
         self.rows += 1;
-        let Some(logged_at) = event.logged_at_micros else { return };
+        let Some(logged_at) = event.logged_at_micros.filter(|micros| PLAUSIBLE_MICROS.contains(micros)) else { return };
         let span = if event.kind == Kind::TimedOut { &mut self.timed_out } else { &mut self.played };
         span.add(logged_at);
         let micros = published_at_micros.saturating_sub(logged_at).max(0).unsigned_abs();
@@ -140,6 +142,18 @@ mod tests {
         assert_eq!(played.until(&span(&[8_000_000])), Duration::from_secs(5));
         assert_eq!(played.until(&span(&[2_000_000])), Duration::ZERO);
         assert_eq!(played.until(&Span::default()), Duration::ZERO);
+    }
+
+    #[test]
+    fn events_of_a_clock_that_stands_nowhere_are_counted_and_not_reckoned_with() {
+        let mut figures = Figures::new(7);
+        let at = |micros| Event { logged_at_micros: Some(micros), kind: Kind::Plain };
+        for micros in [-62_135_596_800_000_000, -1, 0, 253_402_300_800_000_000] {
+            figures.count(&at(micros), 1_795_371_321_000_000);
+        }
+        figures.count(&at(1_795_371_320_000_000), 1_795_371_321_000_000);
+        assert_eq!((figures.rows, figures.played.events, figures.latency.len()), (5, 1, 1));
+        assert_eq!(figures.played.duration(), Duration::ZERO);
     }
 
     #[test]

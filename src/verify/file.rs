@@ -25,7 +25,7 @@ pub(crate) struct About {
     /// When it was published, as far as the file system tells: see [`Figures::latency`](crate::Figures::latency).
     pub(crate) published_at_micros: i64,
     partition: PartitionId,
-    date: NaiveDate,
+    date: Option<NaiveDate>,
     named_offset: i64,
     /// Lines read.
     lines: u64,
@@ -87,10 +87,11 @@ impl About {
     }
 
     /// The date of every row's record has to be that of the folder.
-    pub(crate) fn check_date(&mut self, offset: i64, date: NaiveDate, faults: &mut Faults) {
-        let date = filed_date(date);
+    pub(crate) fn check_date(&mut self, offset: i64, date: Option<NaiveDate>, faults: &mut Faults) {
+        let date = date.map(filed_date);
         if date != self.date {
-            self.misplaced(offset, format!("the record is of {date}"), faults);
+            let of = date.map_or_else(|| "no date".to_owned(), |date| date.to_string());
+            self.misplaced(offset, format!("the record is of {of}"), faults);
         }
     }
 

@@ -71,7 +71,7 @@ impl<R: TableRow> Lane<R> {
 
     /// The record at this offset is of this date, and so are the rows ahead that are made of it; those of games do not tell it
     /// themselves.
-    pub(crate) fn check_date(&mut self, offset: i64, date: NaiveDate, found: &mut Verification) {
+    pub(crate) fn check_date(&mut self, offset: i64, date: Option<NaiveDate>, found: &mut Verification) {
         let is_ahead = self.ahead.as_ref().is_some_and(|ahead| ahead.row.offset() == offset);
         if let Some(file) = self.open.as_mut().filter(|_| is_ahead) {
             file.about.check_date(offset, date, &mut found.faults);

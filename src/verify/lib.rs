@@ -37,6 +37,7 @@ mod lane;
 mod log;
 mod origin;
 mod producers;
+mod readers;
 mod row;
 mod said;
 mod survey;

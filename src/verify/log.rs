@@ -13,7 +13,7 @@ use crate::id::{Id, is_place};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) offset: i64,
-    /// From 1970.
+    /// From 1970, if its producer keeps to that.
     pub(crate) timestamp_millis: i64,
     pub(crate) key: Option<Bytes>,
     pub(crate) value: Option<Bytes>,
@@ -38,7 +38,7 @@ impl Record {
         };
         Self {
             offset: record.offset,
-            timestamp_millis: record.timestamp.timestamp_millis(),
+            timestamp_millis: record.timestamp,
             id,
             copied_from,
             key: record.key,
@@ -135,8 +135,6 @@ impl Log {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use chrono::DateTime;
-
     use super::*;
 
     #[test]
@@ -146,7 +144,7 @@ mod tests {
             let place = place.map(|place| (header::PLACE, place.as_bytes()));
             let fetched = fetch::Record {
                 offset: 5,
-                timestamp: DateTime::from_timestamp_millis(17).unwrap(),
+                timestamp: 17,
                 key: None,
                 value: None,
                 headers: headers.into_iter().chain(place).collect(),

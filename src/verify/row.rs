@@ -5,13 +5,14 @@ use std::hash::{DefaultHasher, Hasher};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{NaiveDate, NaiveDateTime};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use superhero_game::GameToken;
 use superhero_sink::{PartitionId, Table};
 
 use crate::id::Id;
+use crate::readers;
 
 /// Why a line is not a row of the file that it stands in.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,7 +61,10 @@ struct RecordFields<'a> {
     topic: &'a str,
     partition: i32,
     offset: i64,
-    timestamp: &'a str,
+    #[serde(borrow, deserialize_with = "nullable")]
+    timestamp: Option<&'a str>,
+    /// In none of the earlier rows.
+    timestamp_raw: Option<i64>,
     #[serde(borrow)]
     key: &'a RawValue,
     key_format: Option<&'a str>,
@@ -108,16 +112,33 @@ impl<'a> RecordFields<'a> {
         };
         let Some(id) = self.id else { return Err(NotARow::shape("the id is not text")) };
         let Some(value_base64) = self.value_base64 else { return Err(NotARow::shape("missing field `value_base64`")) };
-        let value = match value_format {
-            "json" if value_base64.is_empty() => Bytes::Json(value),
-            "base64" if value == "null" => decodable("value_base64", value_base64)?,
-            "none" if value == "null" && value_base64.is_empty() => Bytes::Absent,
-            "json" | "base64" | "none" => {
+        let is_current = self.timestamp_raw.is_some();
+        let (encoding, why) = match value_format.split_once(':') {
+            Some((encoding, why)) if is_current => (encoding, Some(why)),
+            _ => (value_format, None),
+        };
+        let value = match (encoding, why) {
+            ("json", None) if value_base64.is_empty() => {
+                if is_current && let Some(oddity) = readers::oddity(value) {
+                    return Err(NotARow::Shape(format!("value has what readers refuse: {oddity}")));
+                }
+                Bytes::Json(value)
+            }
+            ("base64", None) if value == "null" => decodable("value_base64", value_base64)?,
+            ("base64", Some(why)) if value == "null" => match STANDARD.decode(value_base64) {
+                Ok(json) if readers::has(&json, why) => Bytes::Base64(value_base64),
+                Ok(_) => {
+                    return Err(NotARow::Shape(format!("value_base64 is not as value_format says, {value_format}")));
+                }
+                Err(_) => return Err(NotARow::shape("value_base64 is no base64")),
+            },
+            ("none", None) if value == "null" && value_base64.is_empty() => Bytes::Absent,
+            ("json" | "base64" | "none", None) | ("base64", Some(_)) => {
                 return Err(NotARow::Shape(format!(
                     "value and value_base64 are not as value_format says, {value_format}"
                 )));
             }
-            other => return Err(NotARow::Shape(format!("value_format {other:?} is not json, base64 or none"))),
+            _ => return Err(NotARow::Shape(format!("value_format {value_format:?} is not json, base64 or none"))),
         };
         if self.key_base64.is_some() {
             return Err(NotARow::shape("it has both key_format and key_base64"));
@@ -157,9 +178,7 @@ impl<'a> RawRow<'a> {
             (_, None) => &line[1..],
         };
         let offset = origin(fields.topic, fields.partition, fields.offset, partition)?;
-        let timestamp = clock.read(fields.timestamp).ok_or_else(|| {
-            NotARow::Shape(format!("timestamp {:?} is not like 2026-11-22T18:15:21.101Z", fields.timestamp))
-        })?;
+        let timestamp = Timestamp::read(fields.timestamp, fields.timestamp_raw, clock)?;
         let Content { key, id, value } = fields.content()?;
         let (id, copied_from) = match id {
             Some(text) => Id::from_row(text)
@@ -260,13 +279,55 @@ fn decodable<'a>(name: &str, text: &'a str) -> Result<Bytes<'a>, NotARow> {
     }
 }
 
-/// When a record was made.
+/// When a record was made, as far as it tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timestamp {
-    /// UTC.
-    pub(crate) date: NaiveDate,
-    /// From 1970.
+    /// UTC; none if its number is no plausible time.
+    pub(crate) date: Option<NaiveDate>,
+    /// The number as it came; milliseconds from 1970 if it is plausible.
     pub(crate) millis: i64,
+    /// As rows of earlier versions have it: beyond all calendars it was told as the beginning of 1970.
+    is_earlier: bool,
+}
+
+impl Timestamp {
+    /// Whether the row has the timestamp of its record.
+    pub(crate) fn is_of(&self, record_millis: i64) -> bool {
+        let is_beyond = || DateTime::from_timestamp_millis(record_millis).is_none();
+        self.millis == record_millis || self.is_earlier && self.millis == 0 && is_beyond()
+    }
+
+    /// Of the two columns: the one is a time, and the other nothing, or the other way around.
+    fn read(text: Option<&str>, raw: Option<i64>, clock: &mut Clock) -> Result<Self, NotARow> {
+        let is_plausible = |date: NaiveDate| (1971..=9999).contains(&date.year());
+        match (text, raw) {
+            (Some(text), raw) => {
+                let Some(Time { date, millis }) = clock.read(text) else {
+                    return Err(NotARow::Shape(format!("timestamp {text:?} is not like 2026-11-22T18:15:21.101Z")));
+                };
+                match raw {
+                    None => Ok(Self { date: Some(date), millis, is_earlier: true }),
+                    Some(0) if is_plausible(date) => Ok(Self { date: Some(date), millis, is_earlier: false }),
+                    Some(0) => Err(NotARow::Shape(format!("timestamp {text} is none of the years 1971 to 9999"))),
+                    Some(_) => Err(NotARow::shape("it has both timestamp and timestamp_raw")),
+                }
+            }
+            (None, Some(millis)) => match DateTime::from_timestamp_millis(millis) {
+                Some(time) if is_plausible(time.date_naive()) => {
+                    Err(NotARow::Shape(format!("timestamp is null, and timestamp_raw {millis} is a plausible time")))
+                }
+                _ => Ok(Self { date: None, millis, is_earlier: false }),
+            },
+            (None, None) => Err(NotARow::shape("timestamp is null, and there is no timestamp_raw")),
+        }
+    }
+}
+
+/// A time that a row tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Time {
+    date: NaiveDate,
+    millis: i64,
 }
 
 /// Reads timestamps, most of which are of the same day.
@@ -276,7 +337,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    fn read(&mut self, text: &str) -> Option<Timestamp> {
+    fn read(&mut self, text: &str) -> Option<Time> {
         let Ok(fixed) = <&[u8; 24]>::try_from(text.as_bytes()) else { return Self::read_any(text) };
         let (day, time) = fixed.split_first_chunk::<10>()?;
         let date = match self.latest {
@@ -296,14 +357,14 @@ impl Clock {
         }
         let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis();
         let millis = midnight + ((hour * 60 + minute) * 60 + second) * 1000 + number(&[f1, f2, f3])?;
-        Some(Timestamp { date, millis })
+        Some(Time { date, millis })
     }
 
     /// Years of more or fewer than four digits have a sign.
-    fn read_any(text: &str) -> Option<Timestamp> {
+    fn read_any(text: &str) -> Option<Time> {
         let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.3fZ").ok()?;
         let rewritten = time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
-        (rewritten == text).then(|| Timestamp { date: time.date(), millis: time.and_utc().timestamp_millis() })
+        (rewritten == text).then(|| Time { date: time.date(), millis: time.and_utc().timestamp_millis() })
     }
 }
 
@@ -320,8 +381,8 @@ pub(crate) trait TableRow: Copy {
     /// Of the record that it was made of.
     fn offset(&self) -> i64;
 
-    /// The date of that record, where the row tells it.
-    fn date(&self) -> Option<NaiveDate> {
+    /// The date of that record, or that it has none; where the row tells it.
+    fn date(&self) -> Option<Option<NaiveDate>> {
         None
     }
 }
@@ -330,7 +391,7 @@ pub(crate) trait TableRow: Copy {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeadRow {
     offset: i64,
-    date: NaiveDate,
+    date: Option<NaiveDate>,
     /// See [`RawRow::fingerprint`].
     pub(crate) fingerprint: u64,
 }
@@ -348,7 +409,7 @@ impl TableRow for DeadRow {
         self.offset
     }
 
-    fn date(&self) -> Option<NaiveDate> {
+    fn date(&self) -> Option<Option<NaiveDate>> {
         Some(self.date)
     }
 }
@@ -389,6 +450,13 @@ mod tests {
     }
 
     const ID: &str = "0123456789abcdef0123456789abcdef-17";
+
+    /// A row as it is written now, with a timestamp and a raw one.
+    fn dated(timestamp: &str, timestamp_raw: &str) -> String {
+        let times = format!(r#""timestamp":{timestamp},"timestamp_raw":{timestamp_raw},"key""#);
+        raw(&fields(r#""k""#, "text", "json", "", "{}"))
+            .replace(r#""timestamp":"2026-11-22T18:15:21.101Z","key""#, &times)
+    }
 
     fn raw(fields: &str) -> String {
         format!(r#"{{"topic":"t","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z",{fields}}}"#)
@@ -494,6 +562,72 @@ mod tests {
         for line in [raw(good).replace("\"t\"", "\"u\""), raw(good).replace(":3,", ":4,")] {
             assert!(matches!(read(&line), Err(NotARow::Elsewhere { offset: 42, .. })), "{line}");
         }
+    }
+
+    #[test]
+    fn a_timestamp_is_a_plausible_time_or_stands_beside_as_it_came() {
+        for (timestamp, timestamp_raw, expected) in [
+            (r#""2026-11-22T18:15:21.101Z""#, "0", Ok((1_795_371_321_101, Some("2026-11-22")))),
+            (r#""1971-01-01T00:00:00.000Z""#, "0", Ok((31_536_000_000, Some("1971-01-01")))),
+            (r#""9999-12-31T23:59:59.999Z""#, "0", Ok((253_402_300_799_999, Some("9999-12-31")))),
+            ("null", "-1", Ok((-1, None))),
+            ("null", "0", Ok((0, None))),
+            ("null", "31535999999", Ok((31_535_999_999, None))),
+            ("null", "253402300800000", Ok((253_402_300_800_000, None))),
+            ("null", "1795371321101000000", Ok((1_795_371_321_101_000_000, None))),
+            (r#""1970-12-31T23:59:59.999Z""#, "0", Err("none of the years")),
+            (r#""+58879-01-01T00:00:00.000Z""#, "0", Err("none of the years")),
+            (r#""2026-11-22T18:15:21.101Z""#, "1795371321101", Err("both timestamp and timestamp_raw")),
+            ("null", "1795371321101", Err("is a plausible time")),
+            ("null", "null", Err("no timestamp_raw")),
+            ("null", "1.5", Err("invalid type")),
+        ] {
+            let line = dated(timestamp, timestamp_raw);
+            match (read(&line), expected) {
+                (Ok(row), Ok((millis, date))) => {
+                    let found = row.timestamp.date.map(|date| date.to_string());
+                    assert_eq!((row.timestamp.millis, found.as_deref()), (millis, date), "{line}");
+                    assert!(row.timestamp.is_of(millis) && !row.timestamp.is_of(millis ^ 1), "{line}");
+                }
+                (Err(NotARow::Shape(said)), Err(reason)) => assert!(said.contains(reason), "{line}: {said}"),
+                (found, _) => panic!("{line}: {found:?}"),
+            }
+        }
+        // Of earlier versions, for whom nanoseconds were the beginning of 1970.
+        let line =
+            raw(r#""key":"k","id":null,"value":1"#).replace("2026-11-22T18:15:21.101Z", "1970-01-01T00:00:00.000Z");
+        let timestamp = read(&line).unwrap().timestamp;
+        assert!(timestamp.is_of(0) && timestamp.is_of(i64::MAX) && !timestamp.is_of(-1), "{timestamp:?}");
+    }
+
+    #[test]
+    fn values_that_readers_refuse_stand_in_base64_with_the_reason() {
+        let now = |format: &str, base64: &str, value: &str| {
+            let fields = fields(r#""k""#, "text", format, base64, value);
+            raw(&fields).replace("\"key\":", "\"timestamp_raw\":0,\"key\":")
+        };
+        let surrogate = r#"{"a":"\ud800"}"#;
+        let encoded = STANDARD.encode(surrogate);
+        let line = now("base64:surrogate", &encoded, "null");
+        let row = read(&line).unwrap();
+        assert!(row.has_value(Some(surrogate.as_bytes())) && !row.has_value(Some(b"{}")));
+        for (line, reason) in [
+            (now("json", "", surrogate), "value has what readers refuse: surrogate"),
+            (now("json", "", "[1,1e400]"), "value has what readers refuse: number"),
+            (now("base64:depth", &encoded, "null"), "not as value_format says, base64:depth"),
+            (now("base64:surrogate", "e30=", "null"), "not as value_format says, base64:surrogate"),
+            (now("base64:surrogate", &encoded, "{}"), "not as value_format says, base64:surrogate"),
+            (now("base64:other", &encoded, "null"), "not as value_format says, base64:other"),
+            (now("json:surrogate", "", surrogate), "is not json, base64 or none"),
+            (raw(&fields(r#""k""#, "text", "base64:surrogate", &encoded, "null")), "is not json, base64 or none"),
+        ] {
+            match read(&line) {
+                Err(NotARow::Shape(said)) => assert!(said.contains(reason), "{line}: {said}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+        // Of earlier versions.
+        assert!(read(&raw(&fields(r#""k""#, "text", "json", "", surrogate))).is_ok());
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::{Fault, Faults, VerifyError};
 pub(crate) struct Entry {
     /// By its name.
     pub(crate) first_row: i64,
-    /// By its folder.
-    pub(crate) date: NaiveDate,
+    /// By its folder; none where records are that tell no plausible time.
+    pub(crate) date: Option<NaiveDate>,
     compression: Compression,
     place: Place,
 }
@@ -128,7 +128,7 @@ impl Sealed {
 }
 
 impl Entry {
-    fn new(name: &PublishedName, date: NaiveDate, place: Place) -> Self {
+    fn new(name: &PublishedName, date: Option<NaiveDate>, place: Place) -> Self {
         Self { first_row: name.first_row, date, compression: name.compression, place }
     }
 }
@@ -203,7 +203,7 @@ impl Surveyor<'_> {
         &mut self,
         dir: &Path,
         table: Table,
-        date: NaiveDate,
+        date: Option<NaiveDate>,
         partition: Option<&PartitionId>,
     ) -> Result<(), VerifyError> {
         for found in list(dir)? {
@@ -310,11 +310,15 @@ fn published(name: &OsString) -> Result<PublishedName, NameError> {
     PublishedName::parse(&name.to_string_lossy())
 }
 
-/// The date of a folder `dt=…`, in the one spelling that the sink gives it.
-fn date_of(name: &OsString) -> Option<NaiveDate> {
+/// The date of a folder `dt=…`, in the one spelling that the sink gives it. The outer `None` is that it is no such folder, the inner that
+/// it is the one for records without a date.
+fn date_of(name: &OsString) -> Option<Option<NaiveDate>> {
     let text = name.to_str()?.strip_prefix("dt=")?;
+    if text == "__HIVE_DEFAULT_PARTITION__" {
+        return Some(None);
+    }
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-    (date.format("%Y-%m-%d").to_string() == text).then_some(date)
+    (date.format("%Y-%m-%d").to_string() == text).then_some(Some(date))
 }
 
 struct Found {

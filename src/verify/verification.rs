@@ -98,6 +98,8 @@ pub struct PartitionSummary {
     pub compacted: u64,
     /// Rows that were compared with their records.
     pub compared: u64,
+    /// Raw rows whose records tell no plausible time: their timestamp is null.
+    pub undated: u64,
 }
 
 impl Verification {
@@ -217,6 +219,7 @@ impl Verification {
                 (partition.expired, "offsets not held by the topic any more"),
                 (partition.holes, "offsets without records"),
                 (partition.compacted, "records compacted away since"),
+                (partition.undated, "rows without a plausible timestamp"),
             ] {
                 if count > 0 {
                     write!(f, ", {count} {what}")?;

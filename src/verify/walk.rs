@@ -143,6 +143,7 @@ impl Walk {
     fn count(&mut self, row: &RawRow<'_>, event: &Event, about: &About) {
         self.found.count_row(Table::Raw);
         self.summary.rows += 1;
+        self.summary.undated += u64::from(row.timestamp.date.is_none());
         self.summary.first_offset = Some(self.summary.first_offset.map_or(row.offset, |first| first.min(row.offset)));
         self.summary.last_offset = self.summary.last_offset.max(Some(row.offset));
         let Some(Id { producer, .. }) = row.number() else { return };
@@ -284,7 +285,7 @@ impl Walk {
         for (is_same, field) in [
             (row.has_key(record.key.as_deref()), "key"),
             ((row.id, row.copied_from) == (record.id, record.copied_from.as_deref()), "id"),
-            (row.timestamp.millis == record.timestamp_millis, "timestamp"),
+            (row.timestamp.is_of(record.timestamp_millis), "timestamp"),
             (row.has_value(record.value.as_deref()), "value"),
         ] {
             if !is_same {

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
+use chrono::DateTime;
 use superhero_kafka::fetch::{BatchFetcher, FetchError, Record};
 use superhero_kafka::{Cluster, OffsetAt, TopicPartition};
 use tracing::{debug, warn};
@@ -34,7 +34,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// So many times in a row the topic is asked in vain where a record's time is; then only the latest records count.
 const MAX_IN_VAIN: u32 = 8;
 /// Clients put a record's time into a batch as the difference to another's, and not all round alike.
-const ROUNDING: TimeDelta = TimeDelta::milliseconds(50);
+const ROUNDING_MS: i64 = 50;
 /// What was remembered goes when no number was used twice for so many offsets, or for so long.
 const QUIET_OFFSETS: i64 = 4096;
 const QUIET_TIME: Duration = Duration::from_secs(60);
@@ -109,7 +109,11 @@ impl Earlier {
     /// Where records of the same time begin, if they are not among the latest or have been read.
     async fn range_of_its_time(&self, record: &Record) -> Option<Range<i64>> {
         // Brokers take what is negative for something else.
-        let time = record.timestamp.checked_sub_signed(ROUNDING).filter(|time| time.timestamp_millis() >= 0)?;
+        let time = record
+            .timestamp
+            .checked_sub(ROUNDING_MS)
+            .filter(|time| *time >= 0)
+            .and_then(DateTime::from_timestamp_millis)?;
         let mut backoff = Backoff::default();
         loop {
             match self.cluster.offset(&self.source, OffsetAt::Timestamp(time)).await {
@@ -293,14 +297,13 @@ fn hash(record: &Record, number: Number) -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use chrono::DateTime;
 
     use super::*;
 
     const NUMBER: Number = Number { producer: 7, sequence: 3 };
 
     fn record(offset: i64, value: &'static str) -> Record {
-        let (timestamp, headers) = (DateTime::UNIX_EPOCH, Default::default());
+        let (timestamp, headers) = (0, Default::default());
         Record { offset, timestamp, key: Some("k".into()), value: Some(value.into()), headers }
     }
 
@@ -323,10 +326,7 @@ mod tests {
             hash(&Record { key: Some("v".into()), value: Some("k".into()), ..base.clone() }, NUMBER),
         ];
         assert_eq!(hashes.iter().collect::<HashSet<_>>().len(), hashes.len());
-        assert_eq!(
-            hash(&Record { timestamp: DateTime::from_timestamp_millis(5).unwrap(), offset: 9, ..base }, NUMBER),
-            hashes[0]
-        );
+        assert_eq!(hash(&Record { timestamp: 5, offset: 9, ..base }, NUMBER), hashes[0]);
     }
 
     #[test]

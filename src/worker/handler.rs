@@ -8,6 +8,7 @@ use superhero_game::{GameToken, HeroId, PodiumRow, UserToken, podium};
 use superhero_store::{Snapshot, Status};
 
 use crate::plain;
+use crate::readable::unreadable;
 use crate::row::{Value, is_single_line};
 
 /// What is to be done with a record, besides archiving it.
@@ -87,9 +88,15 @@ pub(crate) fn reason(error: &impl ToString) -> String {
     reason
 }
 
-/// JSON as it stands, if a row can have it so: on one line, and not as a tombstone has it.
+/// Valid JSON as it stands, if a row can have it so: on one line, not as a tombstone has it, and as all readers take it.
 pub(crate) fn verbatim(json: &[u8]) -> Value<'_> {
-    if is_single_line(json) && json.trim_ascii() != b"null" { Value::Json(json) } else { Value::Bytes(json) }
+    if !is_single_line(json) || json.trim_ascii() == b"null" {
+        return Value::Bytes(json);
+    }
+    match unreadable(json) {
+        None => Value::Json(json),
+        Some(why) => Value::Unreadable(json, why),
+    }
 }
 
 /// Makes the tables' rows of a game from its state in the store.

@@ -25,6 +25,7 @@ mod monitor;
 mod partition;
 mod plain;
 mod prepare;
+mod readable;
 mod recover;
 mod row;
 mod summary;

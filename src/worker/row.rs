@@ -3,20 +3,23 @@
 //! This is the worker's hot path: what is the same for many records (the topic, the second of the timestamp) is turned
 //! into text once, and the value is copied as it stands.
 
+use std::ops::RangeInclusive;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use superhero_text::{append, escape};
 
 use crate::id::RecordId;
+use crate::readable::Unreadable;
 
 /// A record as the rows show it, borrowed from what was fetched.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row<'a> {
     /// Its offset in the partition.
     pub(crate) offset: i64,
-    /// Its timestamp; milliseconds are kept.
-    pub(crate) timestamp: DateTime<Utc>,
+    /// Its timestamp as it came: milliseconds since 1970, if its producer keeps to that.
+    pub(crate) timestamp: i64,
     /// Its key, as bytes.
     pub(crate) key: Option<&'a [u8]>,
     /// Who produced it as its how-manieth.
@@ -28,13 +31,20 @@ pub(crate) struct Row<'a> {
 /// The value of a record by what may be done with it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Value<'a> {
-    /// Valid JSON on a single line, which can stand in a row as it is.
+    /// Valid JSON on a single line that readers take, and so can stand in a row as it is.
     Json(&'a [u8]),
+    /// Valid JSON on a single line that they do not.
+    Unreadable(&'a [u8], Unreadable),
     /// Anything else.
     Bytes(&'a [u8]),
     /// A tombstone.
     Absent,
 }
+
+/// Timestamps that are taken for times: from 1971 to 9999. All others are told as they came. `-1` is none, 0 mostly is none as well;
+/// seconds in the place of milliseconds come to January 1970, microseconds and nanoseconds to years of five and more digits, with
+/// which no reader can do anything.
+const PLAUSIBLE_MILLIS: RangeInclusive<i64> = 31_536_000_000..=253_402_300_799_999;
 
 /// Writes the rows of one partition, each appended to a buffer of the caller's, without a line feed.
 #[derive(Debug)]
@@ -43,7 +53,9 @@ pub(crate) struct RowWriter {
     prefix: Vec<u8>,
     /// `,"timestamp":"YYYY-MM-DDThh:mm:ss.` of `second`.
     clock: Vec<u8>,
-    second: Option<i64>,
+    second: i64,
+    /// Of `second`; none before the first record.
+    date: Option<NaiveDate>,
 }
 
 impl RowWriter {
@@ -52,7 +64,12 @@ impl RowWriter {
         let mut prefix = b"\"topic\":".to_vec();
         push_text(&mut prefix, topic);
         prefix.extend_from_slice(format!(",\"partition\":{partition},\"offset\":").as_bytes());
-        Self { prefix, clock: Vec::new(), second: None }
+        Self { prefix, clock: Vec::new(), second: 0, date: None }
+    }
+
+    /// The date of a record with that timestamp, UTC; none if it is no plausible time.
+    pub(crate) fn date(&mut self, timestamp: i64) -> Option<NaiveDate> {
+        self.turn_to(timestamp).then_some(self.date).flatten()
     }
 
     /// The row of the raw archive.
@@ -75,7 +92,6 @@ impl RowWriter {
         self.timestamp(out, row.timestamp);
         // Each column stands in every row, with one type: readers take the columns of many files from the first ones. Text is empty
         // where there is nothing to say, and the formats tell what was empty from what was not there.
-        out.extend_from_slice(b",\"key\":\"");
         match row.key.map(|key| (key, std::str::from_utf8(key))) {
             None => out.extend_from_slice(b"\",\"key_format\":\"none\""),
             Some((_, Ok(text))) => {
@@ -106,26 +122,40 @@ impl RowWriter {
             Value::Absent => {
                 out.extend_from_slice(b"\",\"value_format\":\"none\",\"value_base64\":\"\",\"value\":null");
             }
-            Value::Bytes(bytes) => {
-                out.extend_from_slice(b"\",\"value_format\":\"base64\",\"value_base64\":\"");
-                push_base64(out, bytes);
-                out.extend_from_slice(b"\",\"value\":null");
-            }
+            Value::Bytes(bytes) => push_value_base64(out, "base64", bytes),
+            Value::Unreadable(json, why) => push_value_base64(out, why.format(), json),
         }
         out.push(b'}');
     }
 
-    fn timestamp(&mut self, out: &mut Vec<u8>, timestamp: DateTime<Utc>) {
-        let second = timestamp.timestamp();
-        if self.second != Some(second) {
-            self.second = Some(second);
-            self.clock.clear();
-            self.clock
-                .extend_from_slice(timestamp.format(",\"timestamp\":\"%Y-%m-%dT%H:%M:%S.").to_string().as_bytes());
+    /// Up to the first quote of the key.
+    fn timestamp(&mut self, out: &mut Vec<u8>, timestamp: i64) {
+        if !self.turn_to(timestamp) {
+            out.extend_from_slice(b",\"timestamp\":null,\"timestamp_raw\":");
+            push_integer(out, timestamp);
+            out.extend_from_slice(b",\"key\":\"");
+            return;
         }
         append(out, &self.clock);
-        let millis = timestamp.timestamp_subsec_millis();
-        out.extend_from_slice(&[digit(millis / 100), digit(millis / 10), digit(millis), b'Z', b'"']);
+        let millis = (timestamp % 1000) as u32;
+        out.extend_from_slice(&[digit(millis / 100), digit(millis / 10), digit(millis)]);
+        out.extend_from_slice(b"Z\",\"timestamp_raw\":0,\"key\":\"");
+    }
+
+    /// Turns the clock to the second of a plausible time; false for any other, which leaves it where it is.
+    fn turn_to(&mut self, timestamp: i64) -> bool {
+        if !PLAUSIBLE_MILLIS.contains(&timestamp) {
+            return false;
+        }
+        let second = timestamp / 1000;
+        if self.second != second
+            && let Some(time) = DateTime::<Utc>::from_timestamp(second, 0)
+        {
+            (self.second, self.date) = (second, Some(time.date_naive()));
+            self.clock.clear();
+            self.clock.extend_from_slice(time.format(",\"timestamp\":\"%Y-%m-%dT%H:%M:%S.").to_string().as_bytes());
+        }
+        true
     }
 }
 
@@ -172,6 +202,15 @@ fn push_base64(row: &mut Vec<u8>, bytes: &[u8]) {
     row.extend_from_slice(STANDARD.encode(bytes).as_bytes());
 }
 
+/// Appends the last quote of the id, and a value that cannot stand as it is.
+fn push_value_base64(row: &mut Vec<u8>, format: &str, bytes: &[u8]) {
+    row.extend_from_slice(b"\",\"value_format\":\"");
+    row.extend_from_slice(format.as_bytes());
+    row.extend_from_slice(b"\",\"value_base64\":\"");
+    push_base64(row, bytes);
+    row.extend_from_slice(b"\",\"value\":null");
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -192,12 +231,8 @@ mod tests {
         id.into_iter().chain([("superhero-place", place)]).map(|(name, value)| (name, value.as_bytes())).collect()
     }
 
-    fn at(millis: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp_millis(millis).unwrap()
-    }
-
     fn row<'a>(key: Option<&'a [u8]>, id: Option<RecordId<'a>>, value: Value<'a>) -> Row<'a> {
-        Row { offset: 42, timestamp: at(1_795_371_321_101), key, id, value }
+        Row { offset: 42, timestamp: 1_795_371_321_101, key, id, value }
     }
 
     fn check(row: Row<'_>, expected: &str) {
@@ -212,7 +247,7 @@ mod tests {
         check(
             row(Some(b"a-game"), ids().identify(&headers), Value::Json(b"{ \"level\" :\"INFO\"}")),
             concat!(
-                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","key":"a-game","#,
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","timestamp_raw":0,"key":"a-game","#,
                 r#""key_format":"text","id":"0123456789abcdef0123456789abcdef-17","#,
                 r#""value_format":"json","value_base64":"","value":{ "level" :"INFO"}}"#
             ),
@@ -237,7 +272,7 @@ mod tests {
         check(
             row(Some(b"\xff"), None, Value::Bytes(b"no json")),
             concat!(
-                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","timestamp_raw":0,"#,
                 r#""key":"/w==","key_format":"base64","id":"","value_format":"base64","value_base64":"bm8ganNvbg==","value":null}"#
             ),
         );
@@ -248,7 +283,7 @@ mod tests {
         check(
             row(None, None, Value::Absent),
             concat!(
-                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","timestamp_raw":0,"#,
                 r#""key":"","key_format":"none","id":"","value_format":"none","value_base64":"","value":null}"#
             ),
         );
@@ -259,10 +294,46 @@ mod tests {
         check(
             row(Some(b""), None, Value::Bytes(b"")),
             concat!(
-                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","timestamp_raw":0,"#,
                 r#""key":"","key_format":"text","id":"","value_format":"base64","value_base64":"","value":null}"#
             ),
         );
+    }
+
+    #[test]
+    fn json_that_readers_refuse_stands_in_base64_and_the_format_says_why() {
+        check(
+            row(None, None, Value::Unreadable(br#""\ud800""#, Unreadable::Surrogate)),
+            concat!(
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","timestamp_raw":0,"#,
+                r#""key":"","key_format":"none","id":"","value_format":"base64:surrogate","value_base64":"Ilx1ZDgwMCI=","value":null}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn a_timestamp_that_is_no_plausible_time_is_null_and_stands_beside_it() {
+        let mut rows = RowWriter::new("t", 0);
+        for (timestamp, expected, date) in [
+            (1_795_371_321_101, r#""2026-11-22T18:15:21.101Z","timestamp_raw":0"#, Some("2026-11-22")),
+            (-1, r#"null,"timestamp_raw":-1"#, None),
+            (0, r#"null,"timestamp_raw":0"#, None),
+            (1_795_371_321, r#"null,"timestamp_raw":1795371321"#, None),
+            (31_535_999_999, r#"null,"timestamp_raw":31535999999"#, None),
+            (31_536_000_000, r#""1971-01-01T00:00:00.000Z","timestamp_raw":0"#, Some("1971-01-01")),
+            (253_402_300_799_999, r#""9999-12-31T23:59:59.999Z","timestamp_raw":0"#, Some("9999-12-31")),
+            (253_402_300_800_000, r#"null,"timestamp_raw":253402300800000"#, None),
+            (1_795_371_321_101_000, r#"null,"timestamp_raw":1795371321101000"#, None),
+            (1_795_371_321_101_000_000, r#"null,"timestamp_raw":1795371321101000000"#, None),
+            (i64::MIN, r#"null,"timestamp_raw":-9223372036854775808"#, None),
+            (1_795_371_321_007, r#""2026-11-22T18:15:21.007Z","timestamp_raw":0"#, Some("2026-11-22")),
+        ] {
+            let mut out = Vec::new();
+            rows.raw(&mut out, &Row { timestamp, ..row(None, None, Value::Absent) });
+            let found = String::from_utf8(out).unwrap();
+            assert!(found.contains(&format!("\"timestamp\":{expected},\"key\"")), "{found}");
+            assert_eq!(rows.date(timestamp).map(|date| date.to_string()).as_deref(), date, "{timestamp}");
+        }
     }
 
     #[test]
@@ -272,7 +343,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             concat!(
-                r#"{"reason":"no \"level\"","topic":"t","partition":0,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","#,
+                r#"{"reason":"no \"level\"","topic":"t","partition":0,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","timestamp_raw":0,"#,
                 r#""key":"","key_format":"none","id":"","value_format":"json","value_base64":"","value":{}}"#
             )
         );
@@ -292,20 +363,32 @@ mod tests {
         #[test]
         fn every_row_is_one_line_of_json_that_says_what_the_record_said(
             topic in "\\PC*", partition in any::<i32>(), offset in any::<i64>(), key in any::<Option<String>>(),
-            millis in proptest::collection::vec(-62_000_000_000_000_i64..253_000_000_000_000, 1..4), text in any::<String>(),
+            millis in proptest::collection::vec(prop_oneof![31_536_000_000_i64..253_402_300_800_000, any::<i64>()], 1..4),
+            text in any::<String>(),
         ) {
             let mut rows = RowWriter::new(&topic, partition);
             let value = json!({"text": text}).to_string();
             for millis in millis {
                 let mut line = Vec::new();
                 rows.raw(&mut line, &Row {
-                    offset, timestamp: at(millis), key: key.as_deref().map(str::as_bytes), id: None,
+                    offset, timestamp: millis, key: key.as_deref().map(str::as_bytes), id: None,
                     value: Value::Json(value.as_bytes()),
                 });
                 prop_assert!(is_single_line(&line));
                 let found: Json = serde_json::from_slice(&line).unwrap();
-                let timestamp = DateTime::parse_from_rfc3339(found["timestamp"].as_str().unwrap()).unwrap();
-                prop_assert_eq!(timestamp.timestamp_millis(), millis);
+                let is_plausible = (31_536_000_000..253_402_300_800_000).contains(&millis);
+                prop_assert_eq!(&found["timestamp_raw"], if is_plausible { 0 } else { millis });
+                match found["timestamp"].as_str().map(|text| DateTime::parse_from_rfc3339(text).unwrap()) {
+                    Some(time) => {
+                        prop_assert!(is_plausible);
+                        prop_assert_eq!(time.timestamp_millis(), millis);
+                        prop_assert_eq!(rows.date(millis), Some(time.date_naive()));
+                    }
+                    None => {
+                        prop_assert!(found["timestamp"].is_null() && !is_plausible);
+                        prop_assert_eq!(rows.date(millis), None);
+                    }
+                }
                 prop_assert_eq!(&found["topic"], &json!(topic));
                 prop_assert_eq!(&found["partition"], &json!(partition));
                 prop_assert_eq!(&found["offset"], &json!(offset));

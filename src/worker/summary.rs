@@ -16,6 +16,8 @@ pub struct Summary {
     pub lost: u64,
     /// Records kept among the dead letters.
     pub dead_letters: u64,
+    /// Records whose timestamp is no plausible time, and null in their rows.
+    pub undated: u64,
     /// Games in the tables.
     pub games: u64,
     /// Rows over all tables.
@@ -25,18 +27,18 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn counts(&mut self) -> [&mut u64; 8] {
-        let Self { records, duplicates, missing, lost, dead_letters, games, rows, files } = self;
-        [records, duplicates, missing, lost, dead_letters, games, rows, files]
+    fn counts(&mut self) -> [&mut u64; 9] {
+        let Self { records, duplicates, missing, lost, dead_letters, undated, games, rows, files } = self;
+        [records, duplicates, missing, lost, dead_letters, undated, games, rows, files]
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { records, duplicates, missing, lost, dead_letters, games, rows, files } = self;
+        let Self { records, duplicates, missing, lost, dead_letters, undated, games, rows, files } = self;
         write!(
             f,
-            "{records} records ({dead_letters} of them dead letters) and {games} games in {rows} rows of {files} files; \
+            "{records} records ({dead_letters} of them dead letters, {undated} without a plausible timestamp) and {games} games in {rows} rows of {files} files; \
              {duplicates} duplicates left out, {missing} records missing, {lost} lost at the broker"
         )
     }
@@ -44,7 +46,7 @@ impl fmt::Display for Summary {
 
 /// The sum over all partitions.
 #[derive(Debug, Default)]
-pub(crate) struct Totals([AtomicU64; 8]);
+pub(crate) struct Totals([AtomicU64; 9]);
 
 impl Totals {
     /// Adds what one segment held.

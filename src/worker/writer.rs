@@ -229,7 +229,7 @@ impl Writer {
         told.duplicates += 1;
         sink.seen(number.producer, number.sequence);
         self.earlier.pass(record, Some(number));
-        appended(sink.append(record.offset, record.timestamp.date_naive(), &[], now))
+        appended(sink.append(record.offset, None, &[], now))
     }
 
     /// Appends a record that is no repetition. Its number counts as seen once it is appended, so nothing is awaited in between.
@@ -264,8 +264,12 @@ impl Writer {
     ) -> Result<Room, SinkError> {
         self.raw.clear();
         self.rows.raw(&mut self.raw, row);
-        let date = row.timestamp.date_naive();
+        let date = self.rows.date(row.timestamp);
         self.tally.records += 1;
+        if date.is_none() {
+            self.tally.undated += 1;
+            told.undated(row);
+        }
         match verdict {
             Verdict::NotTheHost => {
                 self.tally.rows += 1;
@@ -317,6 +321,9 @@ struct Told {
     first_gap: Option<i64>,
     dead_letters: u64,
     first_dead_letter: Option<(i64, String)>,
+    undated: u64,
+    /// The offset and the timestamp.
+    first_undated: Option<(i64, i64)>,
 }
 
 impl Told {
@@ -331,8 +338,23 @@ impl Told {
         self.dead_letters += 1;
     }
 
+    fn undated(&mut self, row: &Row<'_>) {
+        self.first_undated.get_or_insert((row.offset, row.timestamp));
+        self.undated += 1;
+    }
+
     fn tell(&self, partition: &TopicPartition) {
-        let Self { duplicates, reused, missing, gaps, first_gap, dead_letters, first_dead_letter } = self;
+        let Self {
+            duplicates,
+            reused,
+            missing,
+            gaps,
+            first_gap,
+            dead_letters,
+            first_dead_letter,
+            undated,
+            first_undated,
+        } = self;
         if *duplicates > 0 {
             info!(%partition, duplicates, "records that had been seen before were left out");
         }
@@ -344,6 +366,12 @@ impl Told {
         }
         if let Some((offset, reason)) = first_dead_letter {
             warn!(%partition, offset, dead_letters, reason, "records are kept among the dead letters; the first at this offset");
+        }
+        if let Some((offset, timestamp)) = first_undated {
+            warn!(
+                %partition, offset, timestamp, undated,
+                "records whose timestamps are no milliseconds of 1971 to 9999 have none in their rows; the first at this offset"
+            );
         }
     }
 }

@@ -3,7 +3,6 @@
 //! Format: <https://kafka.apache.org/documentation/#recordbatch>.
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use superhero_codec::varint;
 
 use super::codec::decompress;
@@ -23,6 +22,9 @@ const HEADER_BYTES: usize = 61;
 /// A record without key, value and headers.
 const MIN_RECORD_BYTES: usize = 7;
 
+/// As Kafka tells that there is none.
+const NO_TIMESTAMP: i64 = -1;
+
 const CODEC: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 0b1000;
 const CONTROL: i16 = 0b10_0000;
@@ -41,9 +43,9 @@ pub(super) enum Content {
     /// Its records: none if they were compacted away, or it is the mark of a transaction's end.
     Records(Vec<Record>),
     /// It is whole, and cannot be read, for this reason.
-    Undecodable { reason: String, timestamp: DateTime<Utc>, bytes: Bytes },
+    Undecodable { reason: String, timestamp: i64, bytes: Bytes },
     /// Its checksum is not that of its bytes: the wire may be at fault, or the disk.
-    Corrupt { timestamp: DateTime<Utc>, bytes: Bytes },
+    Corrupt { timestamp: i64, bytes: Bytes },
 }
 
 /// Takes the first batch off `bytes`; `None` at their end, which may be within a batch: a broker cuts where its limit is.
@@ -66,10 +68,10 @@ fn read(base_offset: i64, batch: Bytes) -> Batch {
             || "it is too short for a batch".to_owned(),
             |magic| format!("it is a batch of {} bytes in version {magic}, and 2 is read here", batch.len()),
         );
-        return undecodable(base_offset.saturating_add(1), DateTime::UNIX_EPOCH, reason);
+        return undecodable(base_offset.saturating_add(1), NO_TIMESTAMP, reason);
     };
     let next = base_offset.saturating_add(i64::from(header.last_offset_delta.max(0))).saturating_add(1);
-    let last_time = time(header.max_timestamp_ms);
+    let last_time = header.max_timestamp_ms;
     if crc32c::crc32c(&batch[CHECKED_FROM..]) != header.checksum {
         return Batch { base_offset, next, content: Content::Corrupt { timestamp: last_time, bytes: batch } };
     }
@@ -130,20 +132,16 @@ impl Header {
         let body = &mut take_bytes(rest, length)?;
         // No attribute has a meaning.
         take_bytes(body, 1)?;
-        let timestamp_ms = self.base_timestamp_ms.checked_add(varint(body)?)?;
+        // As the difference was made, whatever the producer takes for a time.
+        let timestamp_ms = self.base_timestamp_ms.wrapping_add(varint(body)?);
         let timestamp_ms = if self.attributes & LOG_APPEND_TIME != 0 { self.max_timestamp_ms } else { timestamp_ms };
         let offset = base_offset.checked_add(varint(body)?)?;
         let key = nullable(body)?.map(|key| plain.slice_ref(key));
         let value = nullable(body)?.map(|value| plain.slice_ref(value));
         let count = varint(body)?;
         let headers = Headers::read(plain.slice_ref(body), count)?;
-        Some(Record { offset, timestamp: time(timestamp_ms), key, value, headers })
+        Some(Record { offset, timestamp: timestamp_ms, key, value, headers })
     }
-}
-
-/// A time that no calendar has is the beginning of time.
-fn time(ms: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(ms).unwrap_or(DateTime::UNIX_EPOCH)
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {

@@ -1,7 +1,6 @@
 //! A record as it was fetched. Its parts share the memory of the answer that it came with, so that none of them is copied.
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use superhero_codec::{put_varint, varint};
 
 /// A record of a partition.
@@ -9,8 +8,8 @@ use superhero_codec::{put_varint, varint};
 pub struct Record {
     /// Its place in the partition.
     pub offset: i64,
-    /// Of its producer, or of the broker where that sets it; milliseconds are what there is of it.
-    pub timestamp: DateTime<Utc>,
+    /// Of its producer, or of the broker where that sets it: milliseconds since 1970, if they keep to that. `-1` is none.
+    pub timestamp: i64,
     /// What its partition follows from.
     pub key: Option<Bytes>,
     /// What it says; a tombstone says nothing.

@@ -549,8 +549,8 @@ fn a_full_disk_holds_the_partition_and_loses_nothing() {
             assert_eq!(sink.seen(1, 0), Verdict::New);
             append(&mut sink, 10..12);
             assert_eq!(sink.seen(1, 1), Verdict::New);
-            let extension = compression.extension();
-            fill_the_disk(&folder, 1, &format!("dead+2026-11-22+lib.server.game+3+{:020}{extension}", 12));
+            let ending = if compression == Compression::None { "part" } else { "gz.part" };
+            fill_the_disk(&folder, 1, &format!("dead+2026-11-22+lib.server.game+3+{:020}.{ending}", 12));
             let raw_row = row(12);
             let rows = [(Table::Raw, raw_row.as_bytes()), (Table::Dead, &dead_row)];
             let failed = sink.append(12, TODAY, &rows, Instant::now()).and_then(|_| sink.seal().map(|_| Room::Left));
@@ -598,11 +598,100 @@ fn a_publishing_that_crashed_halfway_is_completed() {
     let sealed = place.root().join(".superhero/sealed").join(&place.work_area("sealed")[0]);
     let done = place.root().join("dead/dt=2026-11-22");
     fs::create_dir_all(&done).unwrap();
-    let name = "lib.server.game+3+00000000000000000000.jsonl";
-    fs::hard_link(sealed.join(format!("dead+2026-11-22+{name}")), done.join(name)).unwrap();
+    let name = "lib.server.game+3+00000000000000000000";
+    fs::hard_link(sealed.join(format!("dead+2026-11-22+{name}.part")), done.join(format!("{name}.jsonl"))).unwrap();
     assert_writes(place.sink().joined(group.next_generation()).unwrap());
     assert_eq!(place.published().len(), 2);
     assert!(place.work_area("sealed").is_empty());
+}
+
+/// Some readers' `**` goes into hidden directories.
+#[test]
+fn no_glob_for_rows_finds_what_is_not_published() {
+    for compression in [Compression::None, Compression::Gzip] {
+        let (place, mut group) = (Place::new(), Group::default());
+        let settings = Settings { compression, ..Settings::default() };
+        let mut sink = PartitionSink::new(&place.folder(), partition(), settings);
+        let hidden = || {
+            let areas = ["writing", "sealed", "published"].map(|part| place.root().join(".superhero").join(part));
+            let dirs = areas.iter().flat_map(|area| fs::read_dir(area).unwrap());
+            let files = dirs.flat_map(|dir| fs::read_dir(dir.unwrap().path()).unwrap());
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        let are_hidden = |names: &[String]| !names.iter().any(|name| name.contains(".json") || name.ends_with(".gz"));
+        assert_writes(sink.joined(group.next_generation()).unwrap());
+        append(&mut sink, 0..5);
+        let writing = hidden();
+        let request = seal(&mut sink);
+        let sealed = hidden();
+        assert!(writing.len() == 1 && are_hidden(&writing), "{writing:?}");
+        assert!(sealed.len() == 1 && are_hidden(&sealed), "{sealed:?}");
+        assert_writes(sink.answered(group.commit(&request)).unwrap());
+        assert!(hidden().is_empty(), "{:?}", hidden());
+        assert_eq!(place.offsets(), [0, 1, 2, 3, 4]);
+    }
+}
+
+/// Renames the files of a segment as they were named before they had an ending of their own.
+fn as_earlier_versions_named_them(place: &Place, part: &str) {
+    for dir in fs::read_dir(place.root().join(".superhero").join(part)).unwrap() {
+        for file in fs::read_dir(dir.unwrap().path()).unwrap().map(|file| file.unwrap().path()) {
+            let name = file.to_str().unwrap();
+            let stem = name.strip_suffix(".part").unwrap();
+            let earlier = stem.strip_suffix(".gz").map_or(format!("{stem}.jsonl"), |stem| format!("{stem}.jsonl.gz"));
+            fs::rename(name, earlier).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_an_earlier_version_has_sealed_is_published_and_what_it_was_writing_is_swept() {
+    for compression in [Compression::None, Compression::Gzip] {
+        let (place, mut group) = (Place::new(), Group::default());
+        let settings = Settings { compression, ..Settings::default() };
+        let mut sink = PartitionSink::new(&place.folder(), partition(), settings);
+        assert_writes(sink.joined(group.next_generation()).unwrap());
+        append(&mut sink, 0..5);
+        group.commit(&seal(&mut sink));
+        crash(sink);
+        as_earlier_versions_named_them(&place, "sealed");
+        let mut next = PartitionSink::new(&place.folder(), partition(), settings);
+        assert_writes(next.joined(group.next_generation()).unwrap());
+        assert_eq!(place.offsets(), [0, 1, 2, 3, 4]);
+
+        append(&mut next, 5..7);
+        as_earlier_versions_named_them(&place, "writing");
+        crash(next);
+        let mut last = PartitionSink::new(&place.folder(), partition(), settings);
+        assert_writes(last.joined(group.next_generation()).unwrap());
+        assert!(place.work_area("writing").is_empty() && place.work_area("sealed").is_empty());
+        write_and_publish(&mut last, &mut group, 5..7);
+        assert_eq!(place.offsets(), [0, 1, 2, 3, 4, 5, 6]);
+    }
+}
+
+#[test]
+fn records_without_a_date_have_a_folder_that_sorts_behind_all_dates() {
+    let (place, mut group) = (Place::new(), Group::default());
+    let mut sink = place.sink();
+    assert_writes(sink.joined(group.next_generation()).unwrap());
+    let now = Instant::now();
+    let _ = sink.append(0, None, &[(Table::Raw, row(0).as_bytes()), (Table::Dead, b"why")], now).unwrap();
+    let _ = sink.append(1, TODAY, &[(Table::Raw, row(1).as_bytes())], now).unwrap();
+    let answer = group.commit(&seal(&mut sink));
+    assert_writes(sink.answered(answer).unwrap());
+    let files: Vec<String> = place.published().into_keys().collect();
+    let none = "dt=__HIVE_DEFAULT_PARTITION__/lib.server.game+3+00000000000000000000.jsonl";
+    let raw = "raw/topic=lib.server.game/partition=3";
+    assert_eq!(
+        files,
+        [
+            format!("dead/{none}"),
+            format!("{raw}/dt=2026-11-22/lib.server.game+3+00000000000000000001.jsonl"),
+            format!("{raw}/{none}"),
+        ]
+    );
+    assert_eq!(place.offsets(), [0, 1], "in the order of offsets, wherever they lie");
 }
 
 #[test]
