@@ -30,6 +30,10 @@ pub fn tests() -> Vec<Trial> {
         real("embedded broker: confluent-kafka produces and shares a group with our worker", group::confluent),
         real("the files of a run open in DuckDB, pandas and polars, as the run and the README say", readers::runs),
         real("files of any records open in DuckDB, pandas and polars, each column with one type", readers::odd_files),
+        real(
+            "files of any records open in DuckDB, polars, pandas, Python and jq while they are written",
+            readers::odd_files_while_they_are_written,
+        ),
     ]
 }
 

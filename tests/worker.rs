@@ -3,7 +3,7 @@
 //! Every case has a topic, a group and a folder of its own, so that the cases may run at the same time on one cluster;
 //! those of the game tables need the simulator's own topic and therefore a cluster of their own.
 
-mod batches;
+pub mod batches;
 pub mod columns;
 mod copies;
 mod faults;
@@ -62,7 +62,9 @@ pub fn tests() -> Vec<Trial> {
         .into_iter()
         .map(|case| case.with_ignored_flag(!are_real()));
     // It stores what Apache Kafka refuses.
-    let embedded = cases![embedded: batches::one_that_nobody_can_read_is_a_dead_letter];
+    let embedded = cases![
+        embedded: batches::one_that_nobody_can_read_is_a_dead_letter, columns::a_timestamp_of_any_number_is_told
+    ];
     let own = cases![
         start:
         faults::a_broker_that_stands_still_costs_no_record_and_doubles_none,

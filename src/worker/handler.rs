@@ -155,6 +155,7 @@ mod tests {
     use superhero_game::{Action, AttackRecord, Fighter};
 
     use super::*;
+    use crate::readable::Unreadable;
 
     const GAME: &str = "00000000-0000-0000-0000-00000000000a";
     const HOST: &str = "00000000-0000-0000-0000-000000000001";
@@ -221,6 +222,30 @@ mod tests {
             let (shown, request) = read(true, value);
             assert_eq!(matches!(shown, Value::Json(json) if Some(json) == value), verbatim, "{value:?}");
             assert!(matches!(&request, Request::DeadLetter(why) if why.contains(reason)), "{value:?}: {request:?}");
+        }
+    }
+
+    #[test]
+    fn what_readers_refuse_is_not_verbatim_whether_it_is_an_event_or_not() {
+        let deep = envelope("Turn", &format!(r#","task":{}1{}"#, "[".repeat(100), "]".repeat(100)));
+        for (value, why, reason) in [
+            (envelope("Turn", r#","task":"\ud800""#), Unreadable::Surrogate, None),
+            (envelope("Turn", r#","more":1e400"#), Unreadable::Number, None),
+            (envelope("Turn", r#","more":1,"more":1"#), Unreadable::Duplicate, None),
+            (deep, Unreadable::Depth, None),
+            (envelope("Turn", r#","level":"INFO""#), Unreadable::Duplicate, Some("duplicate field `level`")),
+            (r#"{"name":"\udc00"}"#.to_owned(), Unreadable::Surrogate, Some("not an event envelope")),
+        ] {
+            let (shown, request) = read(true, Some(value.as_bytes()));
+            assert!(
+                matches!(shown, Value::Unreadable(json, found) if json == value.as_bytes() && found == why),
+                "{value}"
+            );
+            match (&request, reason) {
+                (Request::Archive, None) => {}
+                (Request::DeadLetter(said), Some(reason)) if said.contains(reason) => {}
+                other => panic!("{value}: {other:?}"),
+            }
         }
     }
 

@@ -48,7 +48,7 @@ pub async fn one_that_nobody_can_read_is_a_dead_letter(kafka: &Kafka, folder: &P
     let mut producer = Producer::new();
     setting.produce(0, producer.events(0, 5)).await?;
     let batch = batch_of_nothing();
-    produce_as_it_is(&setting, batch.clone()).await?;
+    produce_as_it_is(&setting, batch.clone(), 5).await?;
     setting.produce(0, producer.events(0, 5)).await?;
     let summary = setting.take_all().await?;
     ensure!((summary.records, summary.dead_letters, summary.missing) == (11, 1, 0), "{summary:?}");
@@ -67,13 +67,18 @@ pub async fn one_that_nobody_can_read_is_a_dead_letter(kafka: &Kafka, folder: &P
 /// A batch of three records, said to be compressed with lz4, of bytes that are not.
 fn batch_of_nothing() -> Vec<u8> {
     const LZ4: i16 = 3;
+    batch(LZ4, 2, chrono::Utc::now().timestamp_millis(), 3, b"no frame of lz4")
+}
+
+/// All of whose records have one timestamp.
+fn batch(attributes: i16, last: i32, timestamp: i64, count: i32, records: &[u8]) -> Vec<u8> {
     let mut checked = Vec::new();
-    checked.extend_from_slice(&LZ4.to_be_bytes());
-    checked.extend_from_slice(&2_i32.to_be_bytes());
-    checked.extend_from_slice(&chrono::Utc::now().timestamp_millis().to_be_bytes().repeat(2));
+    checked.extend_from_slice(&attributes.to_be_bytes());
+    checked.extend_from_slice(&last.to_be_bytes());
+    checked.extend_from_slice(&timestamp.to_be_bytes().repeat(2));
     checked.extend_from_slice(&[0xff; 14]);
-    checked.extend_from_slice(&3_i32.to_be_bytes());
-    checked.extend_from_slice(b"no frame of lz4");
+    checked.extend_from_slice(&count.to_be_bytes());
+    checked.extend_from_slice(records);
     let mut batch = 0_i64.to_be_bytes().to_vec();
     batch.extend_from_slice(&(checked.len() as i32 + 9).to_be_bytes());
     batch.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 2]);
@@ -82,7 +87,17 @@ fn batch_of_nothing() -> Vec<u8> {
     batch
 }
 
-async fn produce_as_it_is(setting: &Setting, batch: Vec<u8>) -> Result<()> {
+/// A record with a short value, and a timestamp that need not be one of the calendar.
+pub async fn produce_at(setting: &Setting, timestamp: i64, value: &[u8], offset: i64) -> Result<()> {
+    // Numbers below 64 are a byte in zigzag form; it has no key and no headers.
+    let zigzag = |length: usize| u8::try_from(2 * length).ok().filter(|byte| *byte < 0x80).context("a short value");
+    let body = [&[0, 0, 0, 1, zigzag(value.len())?], value, &[0]].concat();
+    let record = [&[zigzag(body.len())?], body.as_slice()].concat();
+    produce_as_it_is(setting, batch(0, 0, timestamp, 1, &record), offset).await
+}
+
+/// Into partition 0, whose end is at `offset`.
+async fn produce_as_it_is(setting: &Setting, batch: Vec<u8>, offset: i64) -> Result<()> {
     const VERSION: i16 = 8;
     const LIMIT: Duration = Duration::from_secs(10);
     let mut connection = Connection::open(&setting.kafka.servers(), &setting.kafka).await?;
@@ -92,7 +107,7 @@ async fn produce_as_it_is(setting: &Setting, batch: Vec<u8>) -> Result<()> {
     let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(5_000).with_topic_data(vec![topic]);
     let answer = connection.call(VERSION, &request, LIMIT).await?;
     let answer = &answer.responses[0].partition_responses[0];
-    ensure!((answer.error_code, answer.base_offset) == (0, 5), "{answer:?}");
+    ensure!((answer.error_code, answer.base_offset) == (0, offset), "{answer:?}");
     Ok(())
 }
 
