@@ -9,6 +9,7 @@
 // A test that cannot print has nobody to tell.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
+mod broker;
 mod chaos;
 mod checker;
 mod cli;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     // Each test runs several processes of its own; more than two at once would only make each other late.
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let tests = [
+        broker::tests(),
         checker::planted::tests(),
         cli::tests(),
         clients::tests(),

@@ -29,6 +29,9 @@ pub struct BrokerConfig {
     /// The records of one answer to a fetch, in bytes, whatever the client allows: each connection may hold such an answer while it
     /// is written. A first batch goes out even if it is larger.
     pub max_fetch_bytes: usize,
+    /// What all connections together may take in memory for requests that come in and answers that wait to go out, in bytes, beside
+    /// some 100 KiB of each. Where it is exhausted, the connection goes first that has moved nothing for longest, and the others wait for it.
+    pub max_transit_bytes: usize,
     /// Connections at a time; one more is closed as soon as it is there.
     pub max_connections: usize,
     /// What groups and their members may be.
@@ -50,6 +53,7 @@ impl Default for BrokerConfig {
             max_batch_bytes: 1_048_588,
             max_frame_bytes: 16 * 1024 * 1024,
             max_fetch_bytes: 4 * 1024 * 1024,
+            max_transit_bytes: 256 * 1024 * 1024,
             max_connections: 1000,
             groups: GroupLimits::default(),
             advertised: None,
@@ -68,10 +72,15 @@ impl BrokerConfig {
             ("max_batch_bytes", self.max_batch_bytes),
             ("max_frame_bytes", self.max_frame_bytes),
             ("max_fetch_bytes", self.max_fetch_bytes),
+            ("max_transit_bytes", self.max_transit_bytes),
             ("max_connections", self.max_connections),
         ];
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((field, _)) => Err(BrokerError::Config { field }),
+            None if self.max_transit_bytes < 2 * self.max_frame_bytes.max(self.max_fetch_bytes) => {
+                let (transit, frame) = (self.max_transit_bytes, self.max_frame_bytes.max(self.max_fetch_bytes));
+                Err(BrokerError::Transit { transit, frame })
+            }
             None => Ok(()),
         }
     }
@@ -85,6 +94,16 @@ pub enum BrokerError {
     Config {
         /// The field of [`BrokerConfig`].
         field: &'static str,
+    },
+    /// A budget that a few requests exhaust.
+    #[error(
+        "the broker's max_transit_bytes of {transit} must be twice its largest request or answer of {frame} bytes, or more"
+    )]
+    Transit {
+        /// [`BrokerConfig::max_transit_bytes`].
+        transit: usize,
+        /// The larger one of [`BrokerConfig::max_frame_bytes`] and [`BrokerConfig::max_fetch_bytes`].
+        frame: usize,
     },
     /// The listener does not tell its address, so there is nothing to advertise.
     #[error("the broker's listener has no address: {source}; bind it before the broker starts")]

@@ -1,28 +1,31 @@
 //! One client's connection: frames in, requests to the broker's loop, answers out in the order of the requests.
 //!
-//! A client may send the next request before the last is answered, and its answers still come in order, so that a fetch that waits
-//! holds up what was asked after it, as in Kafka. Whoever sends something else than requests has its connection closed.
+//! A client may send the next request before the last is answered. It is read when that answer is written, as in Kafka, so that a fetch
+//! that waits holds up what was asked after it, and a connection never has more than one request and one answer in memory. Whoever
+//! sends something else than requests has its connection closed.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, ResponseHeader};
-use kafka_protocol::protocol::Encodable;
+use kafka_protocol::messages::ApiKey;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::api::{self, Decoded};
-use crate::decode::{DecodeError, MIN_REQUEST_BYTES};
+use crate::budget::{Account, FREE_BYTES, Hold};
+use crate::decode::{DecodeError, MAX_READS, MIN_REQUEST_BYTES, READ_BYTES};
+use crate::pieces::PIECE_BYTES;
 use crate::reply::Answer;
 use crate::state::{Call, State, Work};
-
-/// Requests of one connection that are not answered yet; the next is not read before one of them is. Java's clients have five
-/// on their way, others as many as fit.
-const MAX_IN_FLIGHT: usize = 16;
 
 /// A request other than Produce, in bytes: no records are in it. A thousand offsets with the longest metadata that Kafka allows
 /// take as much.
@@ -31,22 +34,27 @@ const MAX_PLAIN_FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// What is read at once of small requests, in bytes.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// The memory for answers that a connection keeps for the next one, in bytes.
-const KEPT_WRITE_BUFFER_BYTES: usize = 64 * 1024;
+/// So much of a large request is made room for at once, in bytes: a batch of the usual size and what is around it, so that requests
+/// of that size do not wait for each other half-way. Memory is taken as the bytes come.
+const FIRST_STEP_BYTES: usize = 1024 * 1024 + 64 * 1024;
+
+/// Numbers and texts of a request that is small.
+const FREE_READS: usize = FREE_BYTES / READ_BYTES;
 
 /// A request for the broker's loop.
 pub(crate) struct Request {
     peer: SocketAddr,
     version: i16,
     client_id: String,
+    frame_bytes: usize,
     work: Work,
 }
 
 impl Request {
     /// Called by the broker's loop only.
     pub(crate) fn carry_out(self, state: &mut State) {
-        let Self { peer, version, client_id, work } = self;
-        work(state, &Call { now: Instant::now(), version, client_id, client_host: peer.ip() });
+        let Self { peer, version, client_id, frame_bytes, work } = self;
+        work(state, &Call { now: Instant::now(), version, client_id, client_host: peer.ip(), frame_bytes });
     }
 }
 
@@ -67,57 +75,142 @@ pub(crate) enum ConnectionError {
     NoAnswer,
     #[error("the broker is ending")]
     Ending,
+    #[error("others need the memory that this connection held, and it was the least active")]
+    Idle,
 }
 
-/// An answer that is due, after all that came before it.
-struct Due {
-    correlation_id: i32,
-    header_version: i16,
-    answer: oneshot::Receiver<Answer>,
-}
-
-/// Serves a client until it goes, or something is wrong with it.
+/// Serves a client until it goes, or something is wrong with it, or others need the memory that it holds and does not use.
 pub(crate) async fn serve(
     mut stream: TcpStream,
     peer: SocketAddr,
     calls: mpsc::Sender<Request>,
+    account: Arc<Account>,
     max_frame_bytes: usize,
 ) -> Result<(), ConnectionError> {
     // Clients wait for small answers.
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.split();
     let reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
-    let (due, answers) = mpsc::channel(MAX_IN_FLIGHT);
     tokio::select! {
-        read = read_requests(reader, peer, &calls, &due, max_frame_bytes) => read,
-        written = write_answers(writer, answers) => written,
+        biased;
+        served = answer_requests(reader, writer, peer, &calls, &account, max_frame_bytes) => served,
+        () = account.told_to_go() => Err(ConnectionError::Idle),
     }
 }
 
-async fn read_requests(
-    mut reader: impl AsyncRead + Unpin,
+async fn answer_requests(
+    mut reader: impl AsyncBufRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
     peer: SocketAddr,
     calls: &mpsc::Sender<Request>,
-    due: &mpsc::Sender<Due>,
+    account: &Arc<Account>,
     max_frame_bytes: usize,
 ) -> Result<(), ConnectionError> {
-    loop {
-        let place = due.reserve().await.map_err(|_| ConnectionError::Ending)?;
-        let Some(frame) = read_frame(&mut reader, max_frame_bytes).await? else {
-            return Ok(());
+    while let Some((frame, held)) = read_frame(&mut reader, account, max_frame_bytes).await? {
+        let Decoded { version, mut client_id, mut work, mut answer, frame_bytes } =
+            decode(frame, held, account).await?;
+        let (frame, _held) = loop {
+            // Who asks once more has said who it is.
+            let request = Request { peer, version, client_id: std::mem::take(&mut client_id), frame_bytes, work };
+            calls.send(request).await.map_err(|_| ConnectionError::Ending)?;
+            let answered = tokio::select! {
+                biased;
+                answered = answer => answered,
+                () = end(&mut reader) => return Ok(()),
+            };
+            match answered.map_err(|_| ConnectionError::NoAnswer)? {
+                Answer::Nothing => break (BytesMut::new(), None),
+                Answer::Frame(frame, held) => break (frame, held),
+                Answer::Unfinished(finish, mut held) => {
+                    let frame = finish().map_err(|reason| ConnectionError::Encode { reason })?;
+                    if let Some(held) = &mut held {
+                        held.resize(frame.len());
+                    }
+                    break (frame, held);
+                }
+                Answer::NeedsRoom(bytes, again) => (work, answer) = again(account.reserve(bytes).await),
+            }
         };
-        let Decoded { version, correlation_id, client_id, work, answer, response_header_version } = api::decode(frame)?;
-        place.send(Due { correlation_id, header_version: response_header_version, answer });
-        let request = Request { peer, version, client_id, work };
-        calls.send(request).await.map_err(|_| ConnectionError::Ending)?;
+        if frame.len() <= FREE_BYTES {
+            writer.write_all(&frame).await?;
+        } else {
+            write_large(&mut writer, frame, account).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes an answer of which a client may read nothing for long. What it does not take at once waits in pieces, for the same reason as
+/// large requests come in them.
+async fn write_large(
+    writer: &mut (impl AsyncWrite + Unpin),
+    frame: BytesMut,
+    account: &Arc<Account>,
+) -> Result<(), ConnectionError> {
+    let mut written = 0;
+    let at_once = poll_fn(|context| {
+        while written < frame.len() {
+            match Pin::new(&mut *writer).poll_write(context, &frame[written..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero))),
+                Poll::Ready(Ok(bytes)) => written += bytes,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    });
+    at_once.await?;
+    let mut rest = VecDeque::new();
+    for part in frame[written..].chunks(PIECE_BYTES) {
+        let mut piece = account.piece();
+        piece.bytes.put_slice(part);
+        rest.push_back(piece);
+    }
+    drop(frame);
+    while let Some(piece) = rest.pop_front() {
+        writer.write_all(&piece.bytes).await?;
+        account.moved();
+    }
+    Ok(())
+}
+
+/// Waits until the client has gone. One that has sent its next request already is not looked at further.
+async fn end(reader: &mut (impl AsyncBufRead + Unpin)) {
+    if reader.fill_buf().await.is_ok_and(|next| !next.is_empty()) {
+        std::future::pending().await
+    }
+}
+
+/// Reads a request, which may take more memory than its bytes. What is small is read at once.
+async fn decode(frame: Bytes, mut held: Option<Hold>, account: &Arc<Account>) -> Result<Decoded, ConnectionError> {
+    let decode = |held: &mut Option<Hold>, max_reads| {
+        // What a request claims to have is allocated, though not touched; so one large one at a time.
+        let _alone = (frame.len() > FREE_BYTES).then(|| account.alone());
+        api::decode(frame.clone(), account, held, max_reads)
+    };
+    match decode(&mut held, FREE_READS) {
+        Err(DecodeError::Reads { .. }) => {}
+        decoded => return Ok(decoded?),
+    }
+    hold(&mut held, frame.len().min(MAX_READS) * READ_BYTES, account).await;
+    Ok(decode(&mut held, MAX_READS)?)
+}
+
+/// Holds so many bytes more.
+async fn hold(held: &mut Option<Hold>, more: usize, account: &Arc<Account>) {
+    let more = account.reserve(more).await;
+    match held {
+        Some(held) => held.add(more),
+        None => *held = Some(more),
     }
 }
 
 /// The next request; none if the client has gone.
 async fn read_frame(
     reader: &mut (impl AsyncRead + Unpin),
+    account: &Arc<Account>,
     max_frame_bytes: usize,
-) -> Result<Option<Bytes>, ConnectionError> {
+) -> Result<Option<(Bytes, Option<Hold>)>, ConnectionError> {
     let length = match reader.read_i32().await {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         length => length?,
@@ -132,43 +225,41 @@ async fn read_frame(
     if bytes > limit {
         return Err(ConnectionError::Frame { length, limit });
     }
-    let mut frame = BytesMut::with_capacity(bytes);
-    frame.put_i16(key);
-    while frame.len() < bytes {
-        let missing = bytes - frame.len();
-        if reader.read_buf(&mut (&mut frame).limit(missing)).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    if bytes <= FREE_BYTES {
+        let mut frame = Vec::with_capacity(bytes);
+        frame.put_i16(key);
+        while frame.len() < bytes {
+            let missing = bytes - frame.len();
+            some(reader.read_buf(&mut (&mut frame).limit(missing)).await?)?;
         }
+        return Ok(Some((frame.into(), None)));
     }
-    Ok(Some(frame.freeze()))
+    let (mut held, mut pieces) = (None, vec![account.piece()]);
+    let (mut so_far, mut held_bytes) = (size_of::<i16>(), 0);
+    pieces[0].bytes.put_i16(key);
+    while so_far < bytes {
+        if so_far >= held_bytes {
+            // Twice as much each time, and in the end what it takes.
+            let larger = bytes.min(FIRST_STEP_BYTES.max(2 * so_far));
+            hold(&mut held, larger - held_bytes, account).await;
+            held_bytes = larger;
+        }
+        if pieces.last().is_none_or(|last| last.bytes.len() == PIECE_BYTES) {
+            account.moved();
+            pieces.push(account.piece());
+        }
+        let Some(last) = pieces.last_mut() else { continue };
+        let missing = (held_bytes - so_far).min(PIECE_BYTES - last.bytes.len());
+        so_far += some(reader.read_buf(&mut (&mut last.bytes).limit(missing)).await?)?;
+    }
+    // Twice in memory for a moment; so one at a time.
+    let _alone = account.alone();
+    let mut frame = Vec::with_capacity(bytes);
+    pieces.drain(..).for_each(|piece| frame.extend_from_slice(&piece.bytes));
+    Ok(Some((frame.into(), held)))
 }
 
-async fn write_answers(
-    mut writer: impl AsyncWrite + Unpin,
-    mut answers: mpsc::Receiver<Due>,
-) -> Result<(), ConnectionError> {
-    let mut out = BytesMut::new();
-    while let Some(Due { correlation_id, header_version, answer }) = answers.recv().await {
-        let answer = answer.await.map_err(|_| ConnectionError::NoAnswer)?;
-        out.clear();
-        out.put_i32(0);
-        let header = ResponseHeader::default().with_correlation_id(correlation_id);
-        header
-            .encode(&mut out, header_version)
-            .map_err(|error| ConnectionError::Encode { reason: error.to_string() })?;
-        let header_end = out.len();
-        answer(&mut out).map_err(|reason| ConnectionError::Encode { reason })?;
-        if out.len() == header_end {
-            continue;
-        }
-        let length = i32::try_from(out.len() - size_of::<i32>());
-        let length =
-            length.map_err(|_| ConnectionError::Encode { reason: format!("{} bytes are too many", out.len()) })?;
-        out[..size_of::<i32>()].copy_from_slice(&length.to_be_bytes());
-        writer.write_all(&out).await?;
-        if out.capacity() > KEPT_WRITE_BUFFER_BYTES {
-            out = BytesMut::new();
-        }
-    }
-    Ok(())
+/// What was read, unless the client has gone within a request.
+fn some(read: usize) -> io::Result<usize> {
+    if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(read) }
 }

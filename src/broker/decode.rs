@@ -1,14 +1,23 @@
-//! Requests from the wire, without trust: [`superhero_codec`] reads them, and the size of a request bounds what they take in memory.
+//! Requests from the wire, without trust: [`superhero_codec`] reads them, and what a request is made of bounds what it takes in memory.
 //! Produce, which may be large, has its lengths checked against the size of an entry beforehand.
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::Decodable;
-use superhero_codec::decode;
+use superhero_codec::{Unread, decode_within};
 use thiserror::Error;
 
 /// The key, the version and the correlation id.
 pub(crate) const MIN_REQUEST_BYTES: usize = 8;
+
+/// Numbers and texts of one request. A fetch of ten thousand partitions has seventy thousand.
+pub(crate) const MAX_READS: usize = 250_000;
+
+/// What a request takes in memory beyond its bytes, for each number and text in it, at most: a topic of a Metadata is two of them.
+pub(crate) const READ_BYTES: usize = 64;
+
+/// Of a header: its fields, and tags that nobody knows.
+const MAX_HEADER_READS: usize = 100;
 
 /// Why a request is not understood. The connection has to be closed: what an answer would look like is not known.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -23,6 +32,8 @@ pub(crate) enum DecodeError {
     Header { api: ApiKey, version: i16, reason: String },
     #[error("{api:?} version {version} cannot be read: {reason}")]
     Body { api: ApiKey, version: i16, reason: String },
+    #[error("{api:?} version {version} is made of more than {limit} numbers and texts")]
+    Reads { api: ApiKey, version: i16, limit: usize },
     #[error("{api:?} version {version} has {bytes} bytes more than it should")]
     Rest { api: ApiKey, version: i16, bytes: usize },
 }
@@ -35,12 +46,22 @@ pub(crate) fn header(frame: &mut Bytes) -> Result<(ApiKey, RequestHeader), Decod
     let mut start = &frame[..];
     let (key, version) = (start.get_i16(), start.get_i16());
     let api = ApiKey::try_from(key).map_err(|()| DecodeError::Key { key })?;
-    let header = decode(frame, api.request_header_version(version));
-    Ok((api, header.map_err(|reason| DecodeError::Header { api, version, reason })?))
+    match decode_within(frame, api.request_header_version(version), MAX_HEADER_READS) {
+        Ok((header, _)) => Ok((api, header)),
+        Err(Unread::Bad(reason)) => Err(DecodeError::Header { api, version, reason }),
+        Err(Unread::TooLong) => {
+            Err(DecodeError::Header { api, version, reason: format!("it has more than {MAX_HEADER_READS} parts") })
+        }
+    }
 }
 
-/// Reads the body of a request, all of it.
-pub(crate) fn body<R: Decodable>(api: ApiKey, version: i16, mut body: Bytes) -> Result<R, DecodeError> {
+/// Reads the body of a request, all of it; tells of how many numbers and texts it is made, `max_reads` at most.
+pub(crate) fn body<R: Decodable>(
+    api: ApiKey,
+    version: i16,
+    mut body: Bytes,
+    max_reads: usize,
+) -> Result<(R, usize), DecodeError> {
     if api == ApiKey::Produce && !produce_lengths_are_good(&body, version) {
         return Err(DecodeError::Body {
             api,
@@ -48,9 +69,12 @@ pub(crate) fn body<R: Decodable>(api: ApiKey, version: i16, mut body: Bytes) -> 
             reason: "an array claims more entries than there is room for".into(),
         });
     }
-    let request = decode(&mut body, version).map_err(|reason| DecodeError::Body { api, version, reason })?;
+    let read = decode_within(&mut body, version, max_reads).map_err(|unread| match unread {
+        Unread::Bad(reason) => DecodeError::Body { api, version, reason },
+        Unread::TooLong => DecodeError::Reads { api, version, limit: max_reads },
+    })?;
     match body.len() {
-        0 => Ok(request),
+        0 => Ok(read),
         bytes => Err(DecodeError::Rest { api, version, bytes }),
     }
 }
@@ -133,29 +157,33 @@ mod tests {
         out.freeze()
     }
 
+    fn whole<R: Decodable>(api: ApiKey, version: i16, bytes: Bytes) -> Result<R, DecodeError> {
+        body(api, version, bytes, MAX_READS).map(|(request, _)| request)
+    }
+
     #[test]
     fn what_is_written_is_read() {
         for version in api::fetch::VERSIONS {
-            assert_eq!(body(ApiKey::Fetch, version, encoded(&fetch(), version)), Ok(fetch()));
+            assert_eq!(whole(ApiKey::Fetch, version, encoded(&fetch(), version)), Ok(fetch()));
         }
         for version in 3..=8 {
-            assert_eq!(body(ApiKey::Produce, version, encoded(&produce(), version)), Ok(produce()));
+            assert_eq!(whole(ApiKey::Produce, version, encoded(&produce(), version)), Ok(produce()));
         }
         for version in 2..=7 {
-            assert_eq!(body(ApiKey::CreateTopics, version, encoded(&create(), version)), Ok(create()));
+            assert_eq!(whole(ApiKey::CreateTopics, version, encoded(&create(), version)), Ok(create()));
         }
         let all = MetadataRequest::default().with_topics(None);
-        assert_eq!(body(ApiKey::Metadata, 12, encoded(&all, 12)), Ok(all));
+        assert_eq!(whole(ApiKey::Metadata, 12, encoded(&all, 12)), Ok(all));
     }
 
     #[test]
     fn a_request_that_ends_early_or_late_is_refused() {
-        let whole = encoded(&fetch(), 12);
-        for length in 0..whole.len() {
-            assert!(body::<FetchRequest>(ApiKey::Fetch, 12, whole.slice(..length)).is_err(), "{length} bytes");
+        let bytes = encoded(&fetch(), 12);
+        for length in 0..bytes.len() {
+            assert!(whole::<FetchRequest>(ApiKey::Fetch, 12, bytes.slice(..length)).is_err(), "{length} bytes");
         }
-        let longer: Bytes = [&whole[..], b"x"].concat().into();
+        let longer: Bytes = [&bytes[..], b"x"].concat().into();
         let rest = DecodeError::Rest { api: ApiKey::Fetch, version: 12, bytes: 1 };
-        assert_eq!(body::<FetchRequest>(ApiKey::Fetch, 12, longer), Err(rest));
+        assert_eq!(whole::<FetchRequest>(ApiKey::Fetch, 12, longer), Err(rest));
     }
 }

@@ -41,7 +41,9 @@ use tokio::time::Instant;
 
 use crate::BrokerConfig;
 use crate::api::{self, Decoded};
+use crate::budget::Budget;
 use crate::state::{Call, State};
+use crate::{decode, reply};
 
 /// What requests are made of. Few of each, so that they meet.
 #[derive(Clone, Debug)]
@@ -423,6 +425,7 @@ fn carried_out(requests: Vec<(Bytes, u64)>) -> Result<(), TestCaseError> {
     let max_partitions = 50;
     state.config =
         BrokerConfig { max_partitions, retention_bytes: 4096, segment_bytes: 512, ..BrokerConfig::default() };
+    let budget = Budget::new(1 << 30);
     let mut now = Instant::now();
     let mut waiting = Vec::new();
     for (request, pause_ms) in requests {
@@ -431,13 +434,16 @@ fn carried_out(requests: Vec<(Bytes, u64)>) -> Result<(), TestCaseError> {
             state.on_deadline(now);
             prop_assert!(state.next_deadline().is_none_or(|deadline| deadline > now), "the loop would spin");
         }
-        if let Ok(Decoded { version, client_id, work, answer, .. }) = api::decode(request) {
-            work(&mut state, &Call { now, version, client_id, client_host: Ipv4Addr::LOCALHOST.into() });
+        let account = budget.open();
+        if let Ok(Decoded { version, client_id, work, answer, frame_bytes }) =
+            api::decode(request, &account, &mut None, decode::MAX_READS)
+        {
+            work(&mut state, &Call { now, version, client_id, client_host: Ipv4Addr::LOCALHOST.into(), frame_bytes });
             waiting.push(answer);
         }
         for answer in &mut waiting {
             if let Ok(answer) = answer.try_recv() {
-                let written = answer(&mut BytesMut::new());
+                let written = reply::tests::body(answer, 0);
                 prop_assert!(written.is_ok(), "{written:?}");
             }
         }
@@ -452,7 +458,8 @@ proptest! {
     /// What claims more than there is has to be refused before it is allocated, or this test would end for want of memory.
     #[test]
     fn no_request_takes_more_than_it_brings(request in any_request()) {
-        let _ = api::decode(request);
+        let account = Budget::new(1 << 20).open();
+        let _ = api::decode(request, &account, &mut None, decode::MAX_READS);
     }
 }
 

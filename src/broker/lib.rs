@@ -18,11 +18,14 @@
 //! `topics` hold partitions; a partition has a `log` of `batch`es, which stay as they came, and the `producers` whose repeated
 //! batches it knows again.
 //!
-//! Everything is bounded: frames, requests on their way, connections, partitions, and the bytes of each partition and of all
-//! together. What is too much goes at the old end of a log, which ListOffsets then tells, and a fetch from before it is out of range.
+//! Everything is bounded: frames, what they unfold to, connections, partitions, and the bytes of each partition and of all together. What
+//! is too much goes at the old end of a log, which ListOffsets then tells, and a fetch from before it is out of range. Requests and
+//! answers that are on their way have a `budget`, for which the least active connection goes first, and lie in `pieces` that go back
+//! to the system as a whole; lines of the log that clients could cause without end are `seldom`.
 
 mod api;
 mod batch;
+mod budget;
 mod config;
 mod connection;
 mod decode;
@@ -31,8 +34,10 @@ mod group;
 mod hostile;
 mod log;
 mod long_poll;
+mod pieces;
 mod producers;
 mod reply;
+mod seldom;
 mod server;
 mod state;
 mod topic_config;

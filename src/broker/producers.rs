@@ -15,6 +15,10 @@ const REMEMBERED_BATCHES: usize = 5;
 /// Producers of a partition that are remembered, some 200 bytes each; the one that was silent for longest is forgotten first.
 const MAX_PRODUCERS: usize = 1000;
 
+/// Producers that all partitions remember together: some 30 MiB. Of more, the partition with the most forgets the one that was silent
+/// for longest.
+pub(crate) const MAX_PRODUCERS_OF_ALL: usize = 100_000;
+
 /// The idempotent producers of a partition.
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
@@ -97,12 +101,22 @@ impl Producers {
         }
     }
 
+    /// How many are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Forgets the one that was silent for longest.
+    pub(crate) fn forget_silent(&mut self) {
+        let silent = self.by_id.iter().min_by_key(|(_, producer)| producer.last_used).map(|(id, _)| *id);
+        silent.map(|id| self.by_id.remove(&id));
+    }
+
     /// Remembers a batch that was appended.
     pub(crate) fn appended(&mut self, sequence: &ProducerSequence, base_offset: i64) {
         self.clock += 1;
         if self.by_id.len() >= MAX_PRODUCERS && !self.by_id.contains_key(&sequence.id) {
-            let silent = self.by_id.iter().min_by_key(|(_, producer)| producer.last_used).map(|(id, _)| *id);
-            silent.map(|id| self.by_id.remove(&id));
+            self.forget_silent();
         }
         let producer = self.by_id.entry(sequence.id).or_insert_with(|| Producer {
             epoch: sequence.epoch,

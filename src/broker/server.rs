@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -10,7 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::connection::{self, ConnectionError, Request};
+use crate::seldom::Seldom;
 use crate::state::{Node, State};
 use crate::{BrokerConfig, BrokerError};
 
@@ -47,15 +50,17 @@ pub async fn run(listener: TcpListener, config: BrokerConfig, shutdown: Cancella
     let (host, port) = config.advertised.clone().unwrap_or_else(|| reachable(address));
     let (calls, requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
     let mut connections = JoinSet::new();
-    let accepting = accept(listener, config.clone(), calls, &mut connections);
+    let budget = Budget::new(config.max_transit_bytes);
+    let accepting = accept(listener, config.clone(), calls, budget.clone(), &mut connections);
     let state = State::new(config, Node { id: NODE_ID, host, port });
     let Node { host, port, .. } = state.node();
     tracing::info!(%address, advertised = format!("{host}:{port}"), cluster_id = state.cluster_id, "the broker is ready");
     // The state outlives the connections, lest they take the answers that are dropped with it for refusals.
-    let mut carrying_out = pin!(carry_out(state, requests));
+    let mut carrying_out = pin!(carry_out(state, requests, budget.clone()));
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = accepting => {}
+        () = budget.watch() => {}
         () = &mut carrying_out => {}
     }
     connections.shutdown().await;
@@ -75,7 +80,7 @@ fn reachable(address: SocketAddr) -> (String, u16) {
 
 /// The loop that owns the state. It sleeps until somebody calls, or until somebody has waited long enough; while nobody waits, it
 /// has no timer.
-async fn carry_out(mut state: State, mut requests: mpsc::Receiver<Request>) {
+async fn carry_out(mut state: State, mut requests: mpsc::Receiver<Request>, budget: Arc<Budget>) {
     loop {
         let deadline = state.next_deadline();
         tokio::select! {
@@ -87,6 +92,9 @@ async fn carry_out(mut state: State, mut requests: mpsc::Receiver<Request>) {
                 state.on_deadline(Instant::now());
             }
         }
+        if budget.is_overdrawn() {
+            budget.settled().await;
+        }
     }
 }
 
@@ -94,8 +102,10 @@ async fn accept(
     listener: TcpListener,
     config: BrokerConfig,
     calls: mpsc::Sender<Request>,
+    budget: Arc<Budget>,
     connections: &mut JoinSet<()>,
 ) {
+    let (refused, closed) = (Seldom::default(), Arc::new(Seldom::default()));
     loop {
         tokio::select! {
             Some(ended) = connections.join_next() => {
@@ -105,22 +115,28 @@ async fn accept(
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) if connections.len() < config.max_connections => {
-                    let calls = calls.clone();
+                    let (calls, account, closed) = (calls.clone(), budget.open(), closed.clone());
                     let max_frame_bytes = config.max_frame_bytes;
                     connections.spawn(async move {
                         tracing::debug!(%peer, "a client has connected");
-                        match connection::serve(stream, peer, calls, max_frame_bytes).await {
+                        match connection::serve(stream, peer, calls, account, max_frame_bytes).await {
                             Ok(()) => tracing::debug!(%peer, "a client has gone"),
-                            Err(error @ (ConnectionError::Broken(_) | ConnectionError::Ending)) => {
+                            // Of those that have to make room, the budget tells.
+                            Err(error @ (ConnectionError::Broken(_) | ConnectionError::Ending | ConnectionError::Idle)) => {
                                 tracing::debug!(%peer, %error, "a client was lost");
                             }
-                            Err(error) => tracing::warn!(%peer, %error, "closed a connection"),
+                            Err(error) => match closed.next(1) {
+                                Some(untold) => tracing::warn!(%peer, %error, untold, "closed a connection"),
+                                None => tracing::debug!(%peer, %error, "closed a connection"),
+                            },
                         }
                     });
                 }
                 Ok((_, peer)) => {
                     let limit = config.max_connections;
-                    tracing::warn!(%peer, limit, "closed a connection: there are as many as are allowed");
+                    if let Some(untold) = refused.next(1) {
+                        tracing::warn!(%peer, limit, untold, "closed a connection: there are as many as are allowed");
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");

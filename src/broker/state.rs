@@ -48,6 +48,8 @@ pub(crate) struct Call {
     pub(crate) client_id: String,
     /// Where it calls from.
     pub(crate) client_host: IpAddr,
+    /// What the request took on the wire, and whoever keeps a part of it keeps.
+    pub(crate) frame_bytes: usize,
 }
 
 /// A request that has been read, as what the loop does for it.
@@ -107,7 +109,7 @@ impl State {
     /// Answers what has waited until `now`.
     pub(crate) fn on_deadline(&mut self, now: Instant) {
         for waiting in self.long_polls.due(now, &mut self.topics) {
-            fetch::answer(self, waiting);
+            fetch::answer(self, waiting.request, waiting.reply);
         }
         if self.coordinator.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.coordinator.on_deadline(now);
@@ -126,7 +128,7 @@ mod tests {
     use kafka_protocol::protocol::StrBytes;
 
     use super::*;
-    use crate::reply::Reply;
+    use crate::reply::{Asked, Reply};
 
     fn fetch(topic: &'static str, partitions: &[i32]) -> FetchRequest {
         let asked = |partition: &i32| FetchPartition::default().with_partition(*partition);
@@ -140,13 +142,19 @@ mod tests {
     fn the_loop_has_a_timer_only_while_a_fetch_waits() {
         let mut state = State::for_tests(&[("t", 3)]);
         let now = Instant::now();
-        let call = Call { now, version: 11, client_id: String::new(), client_host: Ipv4Addr::LOCALHOST.into() };
+        let call = Call {
+            now,
+            version: 11,
+            client_id: String::new(),
+            client_host: Ipv4Addr::LOCALHOST.into(),
+            frame_bytes: 100,
+        };
         assert_eq!(state.next_deadline(), None);
 
-        let (reply, mut first) = Reply::new(11);
+        let (reply, mut first) = Reply::to(Asked::for_tests(11));
         fetch::handle(&mut state, &call, fetch("t", &[0, 1]), reply);
         let later = Call { now: now + Duration::from_millis(100), ..call.clone() };
-        let (reply, mut second) = Reply::new(11);
+        let (reply, mut second) = Reply::to(Asked::for_tests(11));
         fetch::handle(&mut state, &later, fetch("t", &[1, 2]), reply);
         let deadline = now + Duration::from_millis(500);
         assert_eq!(state.next_deadline(), Some(deadline));
@@ -160,7 +168,7 @@ mod tests {
         let woken = state.long_polls.arrived("t", 0, 1, &mut state.topics);
         assert!(woken.is_empty(), "nobody waits at partition 0 any more");
         for waiting in state.long_polls.arrived("t", 2, 1, &mut state.topics) {
-            fetch::answer(&state, waiting);
+            fetch::answer(&state, waiting.request, waiting.reply);
         }
         assert!(second.try_recv().is_ok());
         assert_eq!(state.next_deadline(), None);

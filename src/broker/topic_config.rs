@@ -18,6 +18,9 @@ const MAX_ENTRIES: usize = 100;
 /// Of a name and of a value, in bytes: the longest that mean something are lists of replicas.
 const MAX_ENTRY_BYTES: usize = 1024;
 
+/// Of all names and values of a topic together, in bytes.
+const MAX_CONFIG_BYTES: usize = 4096;
+
 /// What was set for a topic.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TopicConfig {
@@ -42,6 +45,12 @@ impl TopicConfig {
         }
         if self.entries.len() == MAX_ENTRIES && !self.entries.contains_key(name) {
             let reason = format!("a topic has {MAX_ENTRIES} entries at most");
+            return Err(TopicError::Config { name: name.to_owned(), reason });
+        }
+        let others = self.entries.iter().filter(|(other, _)| *other != name);
+        let others: usize = others.map(|(name, value)| name.len() + value.len()).sum();
+        if others + name.len() + value.len() > MAX_CONFIG_BYTES {
+            let reason = format!("a topic's names and values have {MAX_CONFIG_BYTES} bytes together at most");
             return Err(TopicError::Config { name: name.to_owned(), reason });
         }
         self.entries.insert(name.to_owned(), value.to_owned());

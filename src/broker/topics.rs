@@ -7,10 +7,10 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::BrokerConfig;
-use crate::batch::Batch;
+use crate::batch::{Batch, ProducerSequence};
 use crate::log::{Limits, Log, OutOfRange};
 use crate::long_poll::FetchId;
-use crate::producers::Producers;
+use crate::producers::{MAX_PRODUCERS_OF_ALL, Producers};
 use crate::topic_config::TopicConfig;
 
 /// Kafka's own bound, which comes from file names.
@@ -23,6 +23,8 @@ pub(crate) struct Topics {
     names: HashMap<Uuid, String>,
     partitions: usize,
     bytes: usize,
+    /// That partitions remember.
+    producers: usize,
 }
 
 #[derive(Debug)]
@@ -172,7 +174,24 @@ impl Topics {
         self.names.remove(&topic.id);
         self.partitions -= topic.partitions.len();
         self.bytes -= topic.partitions.iter().map(|partition| partition.log.bytes()).sum::<usize>();
+        self.producers -= topic.partitions.iter().map(|partition| partition.producers.len()).sum::<usize>();
         Some(topic)
+    }
+
+    /// Remembers a batch of an idempotent producer that is appended to a partition, so that it is known again.
+    pub(crate) fn remember(&mut self, topic: &str, partition: i32, sequence: &ProducerSequence, base_offset: i64) {
+        let Some(at) = self.partition_mut(topic, partition) else { return };
+        let before = at.producers.len();
+        at.producers.appended(sequence, base_offset);
+        let after = at.producers.len();
+        self.producers = self.producers + after - before;
+        if self.producers > MAX_PRODUCERS_OF_ALL {
+            let all = self.by_name.values_mut().flat_map(|topic| &mut topic.partitions);
+            if let Some(most) = all.max_by_key(|partition| partition.producers.len()) {
+                most.producers.forget_silent();
+                self.producers -= 1;
+            }
+        }
     }
 
     /// Appends a batch, for which the partition has to be there, and tells its first offset.
@@ -300,6 +319,25 @@ mod tests {
         let id = topics.delete("a").unwrap().id;
         assert_eq!(topics.name_of(id), None);
         topics.create("b", 5, TopicConfig::default(), &broker).unwrap();
+    }
+
+    #[test]
+    fn producers_are_bounded_over_all_partitions() {
+        let broker = BrokerConfig::default();
+        let mut topics = Topics::default();
+        topics.create("t", 150, TopicConfig::default(), &broker).unwrap();
+        let mut id = 0;
+        for partition in 0..150 {
+            for _ in 0..700 {
+                topics.remember("t", partition, &ProducerSequence { id, epoch: 0, first: 0, last: 0 }, 0);
+                id += 1;
+            }
+        }
+        let remembered = || topics.get("t").unwrap().partitions().iter().map(|partition| partition.producers.len());
+        assert_eq!((remembered().sum::<usize>(), topics.producers), (MAX_PRODUCERS_OF_ALL, MAX_PRODUCERS_OF_ALL));
+        assert!(remembered().all(|count| count >= 600));
+        topics.delete("t").unwrap();
+        assert_eq!(topics.producers, 0);
     }
 
     #[test]

@@ -9,8 +9,9 @@
 //!   negative one, which ends the decoding if it was a length. If it was not, the message is decoded once more without that, and
 //!   all its lengths are known to be good.
 //!
-//! What is left is that an entry may be larger in memory than on the wire, some hundred times in the worst case. That is address
-//! space which is never touched, and the size of a message bounds it: whoever reads frames bounds them.
+//! What is left is that an entry may be larger in memory than on the wire, some hundred times in the worst case. For what is claimed
+//! that is address space which is never touched, and the size of a message bounds it: whoever reads frames bounds them. For what is
+//! there it is memory, and [`decode_within`] bounds it.
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 use kafka_protocol::protocol::Decodable;
@@ -22,16 +23,44 @@ use kafka_protocol::protocol::buf::ByteBuf;
 ///
 /// What is wrong with the bytes, in the codec's words; `bytes` are then as they were.
 pub fn decode<M: Decodable>(bytes: &mut Bytes, version: i16) -> Result<M, String> {
-    let mut checked = Checked { rest: bytes.clone(), replaced: false };
-    let decoded = M::decode(&mut checked, version).map_err(reason)?;
+    match decode_within(bytes, version, usize::MAX) {
+        Ok((message, _)) => Ok(message),
+        Err(Unread::Bad(reason)) => Err(reason),
+        Err(Unread::TooLong) => Err(reason("it has more parts than can be counted")),
+    }
+}
+
+/// As [`decode`], but not further than `max_reads` numbers, texts and bytes; tells how many there were. Each entry of an array has one
+/// or more of them, so that they bound what a message takes in memory beyond its bytes.
+///
+/// # Errors
+///
+/// [`Unread`]; `bytes` are then as they were.
+pub fn decode_within<M: Decodable>(bytes: &mut Bytes, version: i16, max_reads: usize) -> Result<(M, usize), Unread> {
+    let mut checked = Checked { rest: bytes.clone(), replaced: false, reads_left: max_reads, ended: false };
+    let decoded = M::decode(&mut checked, version);
+    if checked.ended {
+        return Err(Unread::TooLong);
+    }
+    let bad = |error| Unread::Bad(reason(error));
+    let (decoded, reads) = (decoded.map_err(bad)?, max_reads - checked.reads_left);
     if !checked.replaced {
         *bytes = checked.rest;
-        return Ok(decoded);
+        return Ok((decoded, reads));
     }
     let mut rest = bytes.clone();
-    let decoded = M::decode(&mut rest, version).map_err(reason)?;
+    let decoded = M::decode(&mut rest, version).map_err(bad)?;
     *bytes = rest;
-    Ok(decoded)
+    Ok((decoded, reads))
+}
+
+/// Why a message is not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It has more parts than were to be read.
+    TooLong,
+    /// What is wrong with the bytes, in the codec's words.
+    Bad(String),
 }
 
 /// Takes a number in zigzag form, seven bits a byte, from the front of `bytes`; `None` if there is none, or it has more than 64 bits.
@@ -68,6 +97,22 @@ struct Checked {
     rest: Bytes,
     /// Whether an int32 was replaced.
     replaced: bool,
+    /// How many more reads there may be.
+    reads_left: usize,
+    /// There were more, and nothing is left for them.
+    ended: bool,
+}
+
+impl Checked {
+    fn count(&mut self) {
+        match self.reads_left.checked_sub(1) {
+            Some(left) => self.reads_left = left,
+            None => {
+                self.ended = true;
+                self.rest.clear();
+            }
+        }
+    }
 }
 
 impl Buf for Checked {
@@ -81,14 +126,18 @@ impl Buf for Checked {
 
     fn advance(&mut self, count: usize) {
         self.rest.advance(count);
+        self.count();
     }
 
     fn copy_to_bytes(&mut self, length: usize) -> Bytes {
-        self.rest.copy_to_bytes(length)
+        let bytes = self.rest.copy_to_bytes(length);
+        self.count();
+        bytes
     }
 
     fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
         let value = self.rest.try_get_i32()?;
+        self.count();
         if value > 0 && value as usize > self.rest.len() {
             self.replaced = true;
             return Ok(i32::MIN);
@@ -98,6 +147,7 @@ impl Buf for Checked {
 
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let first = self.rest.try_get_u8()?;
+        self.count();
         if first & 0x80 != 0 {
             // The first byte of a compact number, or a later one, which makes a smaller number of the rest. Nothing is
             // remembered from byte to byte, so that nothing can be misled.
@@ -123,7 +173,9 @@ impl ByteBuf for Checked {
     }
 
     fn get_bytes(&mut self, size: usize) -> Bytes {
-        self.rest.split_to(size)
+        let bytes = self.rest.split_to(size);
+        self.count();
+        bytes
     }
 }
 

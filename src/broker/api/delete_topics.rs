@@ -41,7 +41,7 @@ fn delete(state: &mut State, asked: DeleteTopicState) -> DeletableTopicResult {
     state.coordinator.topic_deleted(&name);
     let waiting = topic.partitions().iter().flat_map(|partition| &partition.waiting).copied();
     for waiting in state.long_polls.end_all(waiting, &mut state.topics) {
-        fetch::answer(state, waiting);
+        fetch::answer(state, waiting.request, waiting.reply);
     }
     result.with_topic_id(topic.id)
 }

@@ -26,27 +26,44 @@ const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 const NONE: i64 = -1;
 const READ_COMMITTED: i8 = 1;
 
+/// The longest that a large request waits, since it takes memory that others may need.
+const MAX_LARGE_WAIT: Duration = Duration::from_secs(1);
+
+/// What a partition takes in memory in an answer that is put together, beside its records.
+const PARTITION_BYTES: usize = 256;
+
 pub(crate) fn handle(state: &mut State, call: &Call, request: FetchRequest, reply: Reply<FetchResponse>) {
     if request.session_id != 0 {
         let code = ResponseError::FetchSessionIdNotFound.code();
         return reply.send(FetchResponse::default().with_error_code(code));
     }
-    let (answer, found) = collect(state, &request);
+    let (answer, found) = collect(state, &request, reply.room());
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
-    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
+    let max_wait = if reply.is_to_large_request() { MAX_LARGE_WAIT } else { MAX_WAIT };
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(max_wait);
     match found {
         Found::Bytes(bytes) if bytes < min_bytes && !wait.is_zero() && !request.topics.is_empty() => {
             let waiting = Waiting { request, reply, deadline: call.now + wait, missing_bytes: min_bytes - bytes };
             state.long_polls.wait(waiting, &mut state.topics);
         }
-        _ => reply.send_with(|| answer.complete()),
+        _ => send(answer, request, reply),
     }
 }
 
 /// Answers a fetch that has waited with what there is now.
-pub(crate) fn answer(state: &State, waiting: Waiting) {
-    let (answer, _) = collect(state, &waiting.request);
-    waiting.reply.send_with(|| answer.complete());
+pub(crate) fn answer(state: &State, request: FetchRequest, reply: Reply<FetchResponse>) {
+    let (answer, _) = collect(state, &request, reply.room());
+    send(answer, request, reply);
+}
+
+/// Has the answer written, if there is room for it, and otherwise the request carried out again once there is. Then it has the room that
+/// it asked for, however little others leave.
+fn send(answer: Collected, request: FetchRequest, mut reply: Reply<FetchResponse>) {
+    let bytes = answer.bytes();
+    match reply.hold(bytes) {
+        Ok(hold) => reply.send_with(hold, || answer.complete()),
+        Err(()) => reply.needs_room(bytes, |state, reply| self::answer(state, request, reply)),
+    }
 }
 
 enum Found {
@@ -55,8 +72,9 @@ enum Found {
     Error,
 }
 
-fn collect(state: &State, request: &FetchRequest) -> (Collected, Found) {
-    let mut room = usize::try_from(request.max_bytes).unwrap_or(0).min(state.config.max_fetch_bytes);
+/// What the answer would be: no more records than there is `room` for, but one batch at least.
+fn collect(state: &State, request: &FetchRequest, room: usize) -> (Collected, Found) {
+    let mut room = usize::try_from(request.max_bytes).unwrap_or(0).min(state.config.max_fetch_bytes).min(room);
     let mut bytes = 0;
     let mut failed = false;
     let mut records = Vec::new();
@@ -132,6 +150,12 @@ struct Collected {
 }
 
 impl Collected {
+    /// What it takes in memory: batches whose records may have left the log by the time they are written.
+    fn bytes(&self) -> usize {
+        let batches = self.records.iter().flatten().map(|placed| placed.batch.wire_bytes() + size_of::<Placed>());
+        batches.sum::<usize>() + self.records.len() * PARTITION_BYTES
+    }
+
     fn complete(mut self) -> FetchResponse {
         let partitions = self.response.responses.iter_mut().flat_map(|topic| &mut topic.partitions);
         for (partition, batches) in partitions.zip(self.records) {

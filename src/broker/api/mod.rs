@@ -30,6 +30,8 @@ mod offset_for_leader_epoch;
 mod produce;
 pub(crate) mod sync_group;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{
@@ -39,21 +41,20 @@ use kafka_protocol::messages::{
     JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
 };
-use kafka_protocol::protocol::{HeaderVersion, Request};
 use tokio::sync::oneshot;
 
+use crate::budget::{Account, Hold};
 use crate::decode::{self, DecodeError};
-use crate::reply::{Answer, Reply};
+use crate::reply::{Answer, Asked, Reply};
 use crate::state::{Call, State, Work};
 
 /// A request that has been read, for the loop to carry out.
 pub(crate) struct Decoded {
     pub(crate) version: i16,
-    pub(crate) correlation_id: i32,
     pub(crate) client_id: String,
     pub(crate) work: Work,
     pub(crate) answer: oneshot::Receiver<Answer>,
-    pub(crate) response_header_version: i16,
+    pub(crate) frame_bytes: usize,
 }
 
 /// The table of what is served: the API's key, its request, its file, and, where clients look for versions that are decoded no
@@ -75,20 +76,17 @@ macro_rules! apis {
             served
         }
 
-        fn decode_body(api: ApiKey, version: i16, body: Bytes) -> Result<Prepared, DecodeError> {
+        fn decode_body(api: ApiKey, body: Bytes, max_reads: usize, asking: Asking<'_>) -> Result<Prepared, DecodeError> {
+            let version = asking.version;
             match api {
                 $(ApiKey::$key => {
                     let (lowest, highest) = (*$module::VERSIONS.start(), *$module::VERSIONS.end());
                     if !(lowest..=highest).contains(&version) {
                         return Err(DecodeError::Version { api, version, lowest, highest });
                     }
-                    let request: $request = decode::body(api, version, body)?;
-                    let (reply, answer) = Reply::new(version);
-                    Ok(Prepared {
-                        work: Box::new(move |state, call| $module::handle(state, call, request, reply)),
-                        answer,
-                        response_header_version: <$request as Request>::Response::header_version(version),
-                    })
+                    let (request, reads): ($request, usize) = decode::body(api, version, body, max_reads)?;
+                    let (reply, answer) = Reply::to(asking.asked(reads));
+                    Ok((Box::new(move |state, call| $module::handle(state, call, request, reply)), answer))
                 })*
                 other => Err(DecodeError::Key { key: other as i16 }),
             }
@@ -126,32 +124,50 @@ apis! {
     OffsetDelete(OffsetDeleteRequest) => offset_delete;
 }
 
-struct Prepared {
-    work: Work,
-    answer: oneshot::Receiver<Answer>,
-    response_header_version: i16,
+type Prepared = (Work, oneshot::Receiver<Answer>);
+
+/// Who asks, and in what.
+struct Asking<'a> {
+    version: i16,
+    correlation_id: i32,
+    account: &'a Arc<Account>,
+    held: &'a mut Option<Hold>,
+    frame_bytes: usize,
 }
 
-/// Reads a request.
-pub(crate) fn decode(mut frame: Bytes) -> Result<Decoded, DecodeError> {
+impl Asking<'_> {
+    /// For a request that was read; from now on it has what was held for its frame.
+    fn asked(self, reads: usize) -> Asked {
+        let Self { version, correlation_id, account, held, frame_bytes } = self;
+        let mut held = held.take();
+        let needed = frame_bytes + reads * decode::READ_BYTES;
+        if let Some(held) = held.as_mut().filter(|held| held.bytes() > needed) {
+            held.resize(needed);
+        }
+        Asked { version, correlation_id, account: account.clone(), held }
+    }
+}
+
+/// Reads a request of no more than so many numbers and texts. It takes what is `held` for it, unless it cannot be read.
+pub(crate) fn decode(
+    mut frame: Bytes,
+    account: &Arc<Account>,
+    held: &mut Option<Hold>,
+    max_reads: usize,
+) -> Result<Decoded, DecodeError> {
+    let frame_bytes = frame.len();
     let (api, header) = decode::header(&mut frame)?;
-    let version = header.request_api_version;
-    let prepared = match api {
+    let (version, correlation_id) = (header.request_api_version, header.correlation_id);
+    let asking = Asking { version, correlation_id, account, held, frame_bytes };
+    let (work, answer) = match api {
         // The one request whose version a client has to guess; what it reads of it is agreed for all times (KIP-511).
         ApiKey::ApiVersions if !api_versions::VERSIONS.contains(&version) => {
-            let (reply, answer) = Reply::new(0);
-            let work = Box::new(|_: &mut State, _: &Call| api_versions::refuse_version(reply));
-            Prepared { work, answer, response_header_version: 0 }
+            let (reply, answer) = Reply::to(Asking { version: 0, ..asking }.asked(0));
+            let work: Work = Box::new(|_: &mut State, _: &Call| api_versions::refuse_version(reply));
+            (work, answer)
         }
-        _ => decode_body(api, version, frame)?,
+        _ => decode_body(api, frame, max_reads, asking)?,
     };
-    let Prepared { work, answer, response_header_version } = prepared;
-    Ok(Decoded {
-        version,
-        correlation_id: header.correlation_id,
-        client_id: header.client_id.map(|id| id.to_string()).unwrap_or_default(),
-        work,
-        answer,
-        response_header_version,
-    })
+    let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
+    Ok(Decoded { version, client_id, work, answer, frame_bytes })
 }

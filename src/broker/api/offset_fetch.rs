@@ -3,6 +3,7 @@
 //! Left out: `require_stable`, since without transactions every offset is stable; the member that version 9 tells, which is of
 //! the newer group protocol.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use kafka_protocol::messages::offset_fetch_response::{
@@ -25,7 +26,9 @@ const NONE: i32 = -1;
 
 pub(crate) fn handle(state: &mut State, call: &Call, request: OffsetFetchRequest, reply: Reply<OffsetFetchResponse>) {
     if call.version >= FIRST_BATCHED_VERSION {
-        let groups = request.groups.into_iter().map(|group| {
+        // Each group once, and each partition, however often they are named, so that no small request has a huge answer.
+        let mut seen = HashSet::new();
+        let groups = request.groups.into_iter().filter(|group| seen.insert(group.group_id.clone())).map(|group| {
             let asked = group.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
             let found = found(state.coordinator.offsets(&group.group_id.0), asked);
             let topics = found.into_iter().map(|topic| {
@@ -89,7 +92,9 @@ fn found(offsets: Option<&Offsets>, asked: Option<Vec<(TopicName, Vec<i32>)>>) -
             })
             .collect();
     };
-    let topic = |(name, indexes): (TopicName, Vec<i32>)| {
+    let mut seen = HashSet::new();
+    let topic = |(name, mut indexes): (TopicName, Vec<i32>)| {
+        indexes.retain(|index| seen.insert((name.clone(), *index)));
         let answer = |index| (index, offsets.and_then(|offsets| offsets.get(&name.0, index)).into());
         let partitions = indexes.into_iter().map(answer).collect();
         Found { name, partitions }

@@ -21,6 +21,10 @@ use crate::topics;
 
 pub(crate) const VERSIONS: RangeInclusive<i16> = 3..=8;
 
+/// What may be around a batch that keeps its request, in bytes; or a sixteenth of the batch, where that is more. The log counts some
+/// for it.
+const MAX_AROUND_BYTES: usize = 128;
+
 /// Where a batch begins that was not appended.
 const NO_OFFSET: i64 = -1;
 
@@ -35,8 +39,6 @@ pub(crate) fn handle(state: &mut State, call: &Call, request: ProduceRequest, re
             format!("{acks} acknowledgements; give 0, 1 or -1 (all)"),
         )),
     };
-    let all_bytes: usize =
-        request.topic_data.iter().flat_map(|t| &t.partition_data).filter_map(|p| Some(p.records.as_ref()?.len())).sum();
     let mut refused = false;
     let mut arrived = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
@@ -46,7 +48,7 @@ pub(crate) fn handle(state: &mut State, call: &Call, request: ProduceRequest, re
             let index = data.index;
             let done = match &refusal {
                 Some(refusal) => Err(refusal.clone()),
-                None => append(state, call, &topic.name, data, all_bytes),
+                None => append(state, call, &topic.name, data),
             };
             let response = PartitionProduceResponse::default().with_index(index);
             partitions.push(match done {
@@ -73,7 +75,7 @@ pub(crate) fn handle(state: &mut State, call: &Call, request: ProduceRequest, re
     }
     for (topic, partition, bytes) in arrived {
         for waiting in state.long_polls.arrived(&topic, partition, bytes, &mut state.topics) {
-            fetch::answer(state, waiting);
+            fetch::answer(state, waiting.request, waiting.reply);
         }
     }
 }
@@ -96,13 +98,7 @@ impl Refusal {
     }
 }
 
-fn append(
-    state: &mut State,
-    call: &Call,
-    topic: &str,
-    data: PartitionProduceData,
-    all_bytes: usize,
-) -> Result<Appended, Refusal> {
+fn append(state: &mut State, call: &Call, topic: &str, data: PartitionProduceData) -> Result<Appended, Refusal> {
     let unknown = || {
         let message = format!("there is no partition {} of topic {topic}", data.index);
         Refusal::new(ResponseError::UnknownTopicOrPartition, message)
@@ -125,12 +121,13 @@ fn append(
     }
     let base_offset = partition.log.end();
     if let Some(sequence) = &sequence {
-        partition.producers.appended(sequence, base_offset);
+        state.topics.remember(topic, data.index, sequence, base_offset);
     }
     let bytes = batches.iter().map(Batch::wire_bytes).sum();
     for batch in batches {
-        // A batch keeps the whole request alive that it came in. Where it is the smaller part of it, a copy is smaller.
-        let batch = if 2 * batch.wire_bytes() < all_bytes { batch.detached() } else { batch };
+        // A batch keeps the whole request alive that it came in. Unless it is nearly all of it, a copy is smaller.
+        let around = call.frame_bytes.saturating_sub(batch.wire_bytes());
+        let batch = if around > MAX_AROUND_BYTES.max(batch.wire_bytes() / 16) { batch.detached() } else { batch };
         state.topics.append(topic, data.index, batch, &state.config);
     }
     let start = state.topics.partition(topic, data.index).map_or(0, |partition| partition.log.start());

@@ -22,9 +22,12 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::deadlines::Deadlines;
-use super::member::{Member, Profile, Protocol};
+use super::member::{MEMBER_BYTES, Member, Profile, Protocol};
 use super::offsets::{OffsetToCommit, Offsets};
 use super::{GroupLimits, subscription};
+
+/// What a group takes in memory beside what it is told.
+pub(super) const GROUP_BYTES: usize = 1024;
 
 /// Who a request comes from, as it says: a member in a generation, static if it has an instance id.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +111,8 @@ pub(crate) struct Group {
     /// How many members there ever were.
     pub(super) sequence: u64,
     pub(super) offsets: Offsets,
+    /// What it took in memory when that was counted last.
+    pub(super) counted_bytes: usize,
     pub(super) timers: Deadlines<Timer>,
 }
 
@@ -125,6 +130,7 @@ impl Group {
             pending: HashSet::new(),
             sequence: 0,
             offsets: Offsets::default(),
+            counted_bytes: 0,
             timers: Deadlines::default(),
         }
     }
@@ -145,6 +151,13 @@ impl Group {
 
     pub(crate) fn offsets(&self) -> &Offsets {
         &self.offsets
+    }
+
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let members: usize = self.members.values().map(Member::bytes).sum();
+        let pending: usize = self.pending.iter().map(|id| id.len() + MEMBER_BYTES).sum();
+        GROUP_BYTES + self.id.len() + members + pending + self.offsets.bytes()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -303,6 +316,7 @@ impl Group {
         limits: &GroupLimits,
         identity: Identity<'_>,
         offsets: &[OffsetToCommit],
+        room: usize,
     ) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
         if let State::Empty = self.state {
             // Who assigns partitions by other means has no generation, and may commit while no member can contradict.
@@ -317,7 +331,9 @@ impl Group {
             }
             self.touch(now, identity.member_id);
         }
-        Ok(offsets.iter().map(|offset| self.offsets.commit(limits, offset)).collect())
+        // What the group may take more, beside its offsets of now.
+        let room = self.offsets.bytes().saturating_add(room);
+        Ok(offsets.iter().map(|offset| self.offsets.commit(limits, room, offset)).collect())
     }
 
     /// OffsetDelete: an answer for each of `partitions`, in their order. Members keep the offsets of what they subscribe to.

@@ -19,6 +19,9 @@ pub struct GroupLimits {
     pub max_offsets_per_group: usize,
     /// What a client may store beside an offset, as Kafka's `offset.metadata.max.bytes`.
     pub max_offset_metadata_bytes: usize,
+    /// What all groups may take in memory, in bytes: what members say of themselves and are assigned, and offsets with what is stored
+    /// beside them.
+    pub max_bytes: usize,
     /// How long the first rebalance of an empty group waits for further members, as Kafka's
     /// `group.initial.rebalance.delay.ms`; zero does not wait.
     pub initial_rebalance_delay: Duration,
@@ -34,6 +37,7 @@ impl Default for GroupLimits {
             max_member_metadata_bytes: 1 << 20,
             max_offsets_per_group: 10_000,
             max_offset_metadata_bytes: 4096,
+            max_bytes: 64 * 1024 * 1024,
             initial_rebalance_delay: Duration::ZERO,
         }
     }

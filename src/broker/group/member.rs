@@ -13,6 +13,9 @@ use crate::reply::Reply;
 /// The generation of who belongs to none.
 pub(super) const NO_GENERATION: i32 = -1;
 
+/// What a member takes in memory beside what it says and is assigned, with its timer and its id in other places.
+pub(super) const MEMBER_BYTES: usize = 1024;
+
 /// A way to assign partitions that a member knows, and what it tells the leader for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Protocol {
@@ -47,7 +50,7 @@ impl Profile {
     /// What keeping it takes.
     pub(super) fn bytes(&self) -> usize {
         let names = [Some(&self.protocol_type), Some(&self.client_id), self.instance_id.as_ref()];
-        let protocols = self.protocols.iter().map(|p| p.name.len() + p.metadata.len());
+        let protocols = self.protocols.iter().map(|p| size_of::<Protocol>() + p.name.len() + p.metadata.len());
         names.into_iter().flatten().map(|name| name.len()).chain(protocols).sum()
     }
 }
@@ -76,6 +79,11 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        MEMBER_BYTES + self.id.len() + self.profile.bytes() + self.assignment.len()
+    }
+
     pub(super) fn is_static(&self) -> bool {
         self.profile.instance_id.is_some()
     }
@@ -144,7 +152,9 @@ pub(crate) struct JoinReply {
 }
 
 impl JoinReply {
-    pub(crate) fn new(version: i16, reply: Reply<JoinGroupResponse>) -> Self {
+    /// What the request said is to be kept as a copy: it need not be held while the reply waits.
+    pub(crate) fn new(version: i16, mut reply: Reply<JoinGroupResponse>) -> Self {
+        reply.request_dropped();
         Self { version, reply }
     }
 
@@ -169,7 +179,9 @@ impl JoinReply {
 pub(crate) struct SyncReply(Reply<SyncGroupResponse>);
 
 impl SyncReply {
-    pub(crate) fn new(reply: Reply<SyncGroupResponse>) -> Self {
+    /// As [`JoinReply::new`].
+    pub(crate) fn new(mut reply: Reply<SyncGroupResponse>) -> Self {
+        reply.request_dropped();
         Self(reply)
     }
 

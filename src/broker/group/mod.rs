@@ -30,8 +30,9 @@ pub(crate) use member::{JoinReply, Profile, Protocol, SyncReply};
 pub(crate) use offsets::{Committed, OffsetToCommit, Offsets};
 pub(crate) use sync::Sync;
 
-use classic::State;
+use classic::{GROUP_BYTES, State};
 use deadlines::Deadlines;
+use member::MEMBER_BYTES;
 
 /// The length that an int16 can tell, which is what the older versions of the protocol have.
 const MAX_GROUP_ID_BYTES: usize = i16::MAX as usize;
@@ -41,6 +42,8 @@ const MAX_GROUP_ID_BYTES: usize = i16::MAX as usize;
 pub(crate) struct Coordinator {
     limits: GroupLimits,
     groups: HashMap<StrBytes, Group>,
+    /// What all of them take in memory.
+    bytes: usize,
     /// The next deadline of each group that has one.
     deadlines: Deadlines<StrBytes>,
 }
@@ -73,6 +76,8 @@ impl Coordinator {
 
     /// JoinGroup; the reply waits for the other members. A group begins with the first member that has no id yet.
     pub(crate) fn join(&mut self, now: Instant, group: &StrBytes, join: Join, reply: JoinReply) {
+        let known = self.groups.get(group).and_then(|known| known.members.get(&join.member_id));
+        let bytes = (join.profile.bytes() + MEMBER_BYTES).saturating_sub(known.map_or(0, member::Member::bytes));
         let limits = &self.limits;
         let session = join.profile.session_timeout;
         let refusal = if !is_valid_id(group) || group.is_empty() {
@@ -83,7 +88,7 @@ impl Coordinator {
             Some(ResponseError::InvalidRequest)
         } else if !self.groups.contains_key(group) && !join.member_id.is_empty() {
             Some(ResponseError::UnknownMemberId)
-        } else if !self.has_or_creates(group) {
+        } else if bytes > self.room() || !self.has_or_creates(group) {
             Some(ResponseError::GroupMaxSizeReached)
         } else {
             None
@@ -104,7 +109,15 @@ impl Coordinator {
         if !self.groups.contains_key(group) {
             return reply.refuse(ResponseError::UnknownMemberId);
         }
-        self.update(group, |group, limits| group.sync(now, limits, sync, reply));
+        let room = self.room();
+        self.update(group, |group, limits| {
+            let assigned: usize = sync.assignments.values().map(|assignment| assignment.len()).sum();
+            let before: usize = group.members.values().map(|member| member.assignment.len()).sum();
+            if assigned > before.saturating_add(room) {
+                return reply.refuse(ResponseError::InvalidRequest);
+            }
+            group.sync(now, limits, sync, reply);
+        });
     }
 
     /// Heartbeat.
@@ -150,7 +163,8 @@ impl Coordinator {
         if !self.has_or_creates(group) {
             return Err(ResponseError::InvalidCommitOffsetSize);
         }
-        let commit = |group: &mut Group, limits: &GroupLimits| group.commit(now, limits, identity, offsets);
+        let room = self.room();
+        let commit = |group: &mut Group, limits: &GroupLimits| group.commit(now, limits, identity, offsets, room);
         self.update(group, commit).unwrap_or(Err(ResponseError::UnknownMemberId))
     }
 
@@ -195,6 +209,8 @@ impl Coordinator {
     fn update<R>(&mut self, id: &StrBytes, change: impl FnOnce(&mut Group, &GroupLimits) -> R) -> Option<R> {
         let group = self.groups.get_mut(id)?;
         let result = change(group, &self.limits);
+        let bytes = group.bytes();
+        self.bytes = self.bytes + bytes - std::mem::replace(&mut group.counted_bytes, bytes);
         self.deadlines.set(&group.id, group.next_deadline());
         if group.is_unused() {
             self.forget(id);
@@ -204,7 +220,14 @@ impl Coordinator {
 
     fn forget(&mut self, id: &StrBytes) {
         self.deadlines.set(id, None);
-        self.groups.remove(id);
+        if let Some(group) = self.groups.remove(id) {
+            self.bytes -= group.counted_bytes;
+        }
+    }
+
+    /// How many bytes groups may take more.
+    fn room(&self) -> usize {
+        self.limits.max_bytes.saturating_sub(self.bytes)
     }
 
     /// Whether there is such a group now. When there are too many, one goes that has neither members nor offsets.
@@ -219,6 +242,10 @@ impl Coordinator {
                 return false;
             };
             self.forget(&vacant);
+        }
+        if GROUP_BYTES + id.len() > self.room() {
+            warn!(group = %id, limit = self.limits.max_bytes, "no more groups: those that are there take all the memory for them");
+            return false;
         }
         let id = owned(id);
         self.groups.insert(id.clone(), Group::new(id));

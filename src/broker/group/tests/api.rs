@@ -29,13 +29,14 @@ type Handler<Q, R> = fn(&mut State, &Call, Q, Reply<R>);
 fn ask<Q, R>(state: &mut State, version: i16, handler: Handler<Q, R>, request: Q) -> R
 where
     Q: Encodable + Decodable,
-    R: Encodable + Decodable + Send + 'static,
+    R: Encodable + Decodable + HeaderVersion + Send + 'static,
 {
     let call = Call {
         now: Instant::now(),
         version,
         client_id: "client".to_owned(),
         client_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        frame_bytes: 100,
     };
     let mut bytes = BytesMut::new();
     request.encode(&mut bytes, version).unwrap();

@@ -17,14 +17,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{
     Committed, Coordinator, GroupLimits, Identity, Join, JoinReply, OffsetToCommit, Profile, Protocol, Sync, SyncReply,
 };
-use crate::reply::{Answer, Reply};
+use crate::reply::{self, Answer, Reply};
 
 const GROUP: &str = "g";
 
@@ -35,9 +35,9 @@ struct Asked<R> {
     response: PhantomData<R>,
 }
 
-impl<R: Decodable + Encodable + Send + 'static> Asked<R> {
+impl<R: Decodable + Encodable + HeaderVersion + Send + 'static> Asked<R> {
     fn new(version: i16) -> (Reply<R>, Self) {
-        let (reply, receiver) = Reply::new(version);
+        let (reply, receiver) = Reply::to(reply::Asked::for_tests(version));
         (reply, Self { version, receiver, response: PhantomData })
     }
 
@@ -45,9 +45,9 @@ impl<R: Decodable + Encodable + Send + 'static> Asked<R> {
     fn poll(&mut self) -> Option<R> {
         match self.receiver.try_recv() {
             Ok(answer) => {
-                let mut bytes = BytesMut::new();
-                answer(&mut bytes).expect("the answer has its version's fields");
-                Some(R::decode(&mut bytes.freeze(), self.version).unwrap())
+                let body = reply::tests::body(answer, R::header_version(self.version));
+                let mut body = body.expect("the answer has its version's fields");
+                Some(R::decode(&mut body, self.version).unwrap())
             }
             Err(oneshot::error::TryRecvError::Empty) => None,
             Err(oneshot::error::TryRecvError::Closed) => panic!("the reply was dropped or has been read"),

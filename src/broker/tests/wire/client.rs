@@ -68,6 +68,14 @@ impl Client {
         self.correlation_id
     }
 
+    /// Sends two requests at once.
+    pub(crate) async fn send_both<A: Request, B: Request>(&mut self, first: (i16, &A), second: (i16, &B)) {
+        self.correlation_id += 2;
+        let first = frame(first.0, self.correlation_id - 1, first.1);
+        let second = frame(second.0, self.correlation_id, second.1);
+        self.stream.write_all(&[first, second].concat()).await.unwrap();
+    }
+
     /// The next answer, which has to be one to `R` and nothing more, and its correlation id.
     pub(crate) async fn receive<R: Request>(&mut self, version: i16) -> (i32, R::Response) {
         let mut answer = self.receive_frame().await.unwrap();
