@@ -16,10 +16,11 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use superhero_game::{Duel, Fighter, Hero, Limits, UserToken, parse_heroes};
 use tokio::net::TcpListener;
+use tokio::process::Command;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::process::{Process, binary};
+use crate::process::{Ended, Process, binary};
 use crate::services::Redis;
 use crate::{real, test};
 
@@ -31,6 +32,8 @@ pub fn tests() -> Vec<Trial> {
         test("every duel of public heroes ends", public_duels_end).with_ignored_flag(!public_heroes().exists()),
         real("heroes are pulled from a hero API until it has no more", pulled),
         real("a hero API that refuses is named without the token", pull_refused),
+        test("a hero API without end is given up with the limit, in little memory", endless_api),
+        test("a hero file without end is refused, and one that is none", endless_file),
     ]
 }
 
@@ -166,5 +169,66 @@ async fn pull_refused() -> Result<()> {
     let ended = Process::spawn("superhero-build-db", command)?.wait().await?;
     ensure!(ended.status.code() == Some(1) && ended.output.contains("403"), "{}: {}", ended.status, ended.output);
     ensure!(!ended.output.contains("secret-token"), "the token shows: {}", ended.output);
+    Ok(())
+}
+
+/// Loads heroes with no more than 512 MiB of address space; there is no Redis.
+async fn load_in_little_memory(arguments: &[&str]) -> Result<Ended> {
+    let mut command = Command::new("bash");
+    let build_db = binary("superhero-build-db").as_std().get_program().to_owned();
+    command.args(["-c", "ulimit -v 524288; exec \"$0\" \"$@\""]).arg(build_db).args(arguments);
+    command.env("API_TOKEN", "secret-token").env("WAIT_TIMEOUT", "1");
+    Process::spawn("superhero-build-db", command)?.wait().await
+}
+
+/// One that has a hero for each number, as large as `bytes`.
+async fn endless(bytes: usize) -> Result<(String, JoinSet<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/api", listener.local_addr()?);
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = service_fn(move |request: Request<Incoming>| async move {
+                let number = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+                let json = format!(
+                    r#"{{"id":"{number}","name":"{}","powerstats":{{"intelligence":"2","strength":"3","speed":"4","durability":"5","power":"6","combat":"7"}}}}"#,
+                    "n".repeat(bytes)
+                );
+                Response::builder().body(Full::new(Bytes::from(json)))
+            });
+            connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+        }
+    });
+    Ok((url, serving))
+}
+
+async fn endless_api() -> Result<()> {
+    for (bytes, said) in [
+        (10, "still has heroes after 10000, which are the limit"),
+        (200 * 1024, "sent more than 32 MiB for 164 heroes, which are the limit"),
+        (300 * 1024, "sent more than 256 KiB for hero 1, which are the limit"),
+    ] {
+        let (url, _serving) = endless(bytes).await?;
+        let ended = load_in_little_memory(&["--pull", "--api-url", &url]).await?;
+        ensure!(ended.status.code() == Some(1) && ended.output.contains(said), "{}: {}", ended.status, ended.output);
+    }
+    Ok(())
+}
+
+async fn endless_file() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (large, pipe) = (folder.path().join("large.json"), folder.path().join("pipe.json"));
+    std::fs::File::create(&large)?.set_len(1 << 40)?;
+    ensure!(Command::new("mkfifo").arg(&pipe).status().await?.success(), "no pipe can be made");
+    for (file, said) in [
+        (Path::new("/dev/zero"), "/dev/zero is no regular file"),
+        (&pipe, "pipe.json is no regular file"),
+        (folder.path(), "is no regular file"),
+        (&large, "large.json has more than 32 MiB, which are the limit"),
+    ] {
+        let ended = load_in_little_memory(&["--heroes", file.to_str().context("a path that is text")?]).await?;
+        ensure!(!ended.status.success() && ended.output.contains(said), "{}: {}", ended.status, ended.output);
+    }
     Ok(())
 }

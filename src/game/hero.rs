@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -39,6 +39,9 @@ pub(crate) const POWERSTATS: [&str; 6] = ["intelligence", "strength", "speed", "
 /// counted exactly by what keeps numbers as doubles (Lua in Redis, JavaScript).
 pub const MAX_POWERSTAT: u64 = 1_000;
 
+/// Heroes of one file; the public one has some 700.
+pub const MAX_HEROES: usize = 10_000;
+
 /// Why a hero file was refused, whole.
 #[derive(Debug, thiserror::Error)]
 pub enum HeroError {
@@ -47,6 +50,12 @@ pub enum HeroError {
     Json {
         /// What it is instead, shortened if it is long.
         reason: String,
+    },
+    /// More heroes than are taken.
+    #[error("the array holds {count} heroes, and {MAX_HEROES} are the limit")]
+    TooMany {
+        /// How many.
+        count: usize,
     },
     /// The array is empty.
     #[error("the array holds no hero")]
@@ -131,7 +140,10 @@ impl fmt::Display for HeroPlace {
 /// # Errors
 /// The first mistake, with the hero and the field; nothing of a broken file is used.
 pub fn parse_heroes(json: &str) -> Result<Vec<Hero>, HeroError> {
-    let sources: Vec<&RawValue> = serde_json::from_str(json)?;
+    let Sources { heroes: sources, count } = serde_json::from_str(json)?;
+    if count > MAX_HEROES {
+        return Err(HeroError::TooMany { count });
+    }
     if sources.is_empty() {
         return Err(HeroError::Empty);
     }
@@ -145,6 +157,43 @@ pub fn parse_heroes(json: &str) -> Result<Vec<Hero>, HeroError> {
         heroes.push(hero);
     }
     Ok(heroes)
+}
+
+/// The entries of an array, as many as are taken, and how many there are.
+struct Sources<'a> {
+    heroes: Vec<&'a RawValue>,
+    count: usize,
+}
+
+impl<'de> Deserialize<'de> for Sources<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Sources<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Sources<'de>, A::Error> {
+                let mut heroes = Vec::new();
+                while heroes.len() < MAX_HEROES {
+                    match entries.next_element()? {
+                        Some(hero) => heroes.push(hero),
+                        None => return Ok(Sources { count: heroes.len(), heroes }),
+                    }
+                }
+                let mut count = heroes.len();
+                while entries.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Sources { heroes, count })
+            }
+        }
+
+        deserializer.deserialize_seq(Entries)
+    }
 }
 
 impl From<serde_json::Error> for HeroError {
@@ -386,6 +435,14 @@ mod tests {
         assert_eq!((hero.attack, hero.health), (6, 300));
         let stats = r#""powerstats":{"intelligence":2,"strength":3,"speed":1,"durability":5,"power":6,"combat":1,"health":300,"attack":6,"luck":"x"}"#;
         assert!(hero.json.contains(stats), "{}", hero.json);
+    }
+
+    #[test]
+    fn more_heroes_than_are_taken_are_counted_and_not_kept() {
+        let json = format!("[0{}]", ",0".repeat(20_000));
+        let error = parse_heroes(&json).unwrap_err();
+        assert!(matches!(error, HeroError::TooMany { count: 20_001 }), "{error}");
+        assert_eq!(error.to_string(), "the array holds 20001 heroes, and 10000 are the limit");
     }
 
     #[test]

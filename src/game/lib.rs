@@ -13,7 +13,7 @@ mod timestamp;
 mod token;
 
 pub use duel::{Duel, Fighter, Limits, Move, Refusal};
-pub use hero::{Hero, HeroError, HeroId, HeroPlace, MAX_POWERSTAT, parse_heroes};
+pub use hero::{Hero, HeroError, HeroId, HeroPlace, MAX_HEROES, MAX_POWERSTAT, parse_heroes};
 pub use podium::{PodiumRow, podium};
 pub use record::{Action, AttackRecord};
 pub use roster::built_in_roster;

@@ -1,5 +1,6 @@
 //! Loads the heroes into Redis.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::layer::Identity;
 
+use crate::hero_api::MAX_HEROES_BYTES;
 use crate::{hero_api, redis};
 
 /// Loads the heroes into Redis in place of those that are there: the built-in ones, a file's, or the hero API's
@@ -48,6 +50,13 @@ pub struct BuildDb {
 /// Why there are no heroes to load; Redis is as it was.
 #[derive(Debug, thiserror::Error)]
 enum HeroesError {
+    #[error("the hero file {file} is no regular file; give one")]
+    NoFile { file: PathBuf },
+    #[error(
+        "the hero file {file} has more than {} MiB, which are the limit, nothing was loaded",
+        MAX_HEROES_BYTES / (1024 * 1024)
+    )]
+    TooLarge { file: PathBuf },
     #[error("cannot read the hero file {file}: {source}")]
     Unreadable { file: PathBuf, source: std::io::Error },
     #[error("the hero file {file} is refused, nothing was loaded: {source}")]
@@ -111,6 +120,16 @@ impl BuildDb {
 
 fn from_file(file: &Path) -> Result<Vec<Hero>, HeroesError> {
     let unreadable = |source| HeroesError::Unreadable { file: file.to_owned(), source };
-    let json = std::fs::read_to_string(file).map_err(unreadable)?;
+    // Not opened otherwise: a pipe that nobody writes to would wait for ever.
+    if !std::fs::metadata(file).map_err(unreadable)?.is_file() {
+        return Err(HeroesError::NoFile { file: file.to_owned() });
+    }
+    let mut json = String::new();
+    // One that tells no size, or grows, is no longer read either.
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    opened.take(MAX_HEROES_BYTES as u64 + 1).read_to_string(&mut json).map_err(unreadable)?;
+    if json.len() > MAX_HEROES_BYTES {
+        return Err(HeroesError::TooLarge { file: file.to_owned() });
+    }
     parse_heroes(&json).map_err(|source| HeroesError::Broken { file: file.to_owned(), source: Box::new(source) })
 }
