@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Trial> {
         test("up: what it prints for copying works for a folder of any name", copies),
         test("up: what was lost from the files afterwards is told by verify", loss_is_told),
         test("up: an unknown key or a bad value is refused with the list of keys", refuses),
+        test("up: more partitions than can be are refused by the setting, with the most that can", many_partitions),
         test("up: one SIGTERM ends the playing early and brings everything to its end", stops_early),
         test("up: a second signal aborts", aborts),
         test("up: a Kafka or a Redis that is not there is told at once, and a signal ends the wait", waits),
@@ -139,6 +140,31 @@ async fn loss_is_told() -> Result<()> {
     let ended = verify(folder).await?;
     ensure!(ended.status.code() == Some(NOT_VERIFIED), "it ended with {}:\n{}", ended.status, ended.output);
     ensure!(ended.output.contains("lib.server.lobby"), "the topic is not named:\n{}", ended.output);
+    Ok(())
+}
+
+async fn many_partitions() -> Result<()> {
+    let out = tempfile::tempdir()?;
+    for (partitions, said) in [
+        (
+            "2000",
+            "partitions=2000 needs some 60232 open files, but this process may have 10000; partitions=325 is the most",
+        ),
+        ("3334", "partitions=3334: the embedded broker takes at most 3333 of each topic"),
+    ] {
+        let mut limited = Command::new("bash");
+        let superhero = binary("superhero").as_std().get_program().to_owned();
+        limited.args(["-c", "ulimit -n 10000; exec \"$0\" \"$@\""]).arg(superhero).args([
+            "up",
+            "players=4",
+            "games=2",
+            "pace=0",
+        ]);
+        limited.arg(format!("partitions={partitions}")).arg(format!("out={}", out.path().display()));
+        let ended = run(limited).await?;
+        ensure!(ended.status.code() == Some(USAGE), "{}: {}", ended.status, ended.output);
+        ensure!(ended.output.contains(said), "{}", ended.output);
+    }
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use crate::output::Output;
 
 /// Both ends of a bot's four connections are in this process.
 const FILES_PER_PLAYER: u64 = 8;
-/// For everything else: partitions' connections, files that are written, libraries.
+/// For everything else: members of the group, libraries.
 const OTHER_FILES: u64 = 200;
 
 /// Settings of a run, the players excepted.
@@ -133,8 +133,19 @@ impl RunArguments {
             }),
         };
         config.check().map_err(|error: ConfigError| Failure::new(Kind::Usage, error))?;
-        let needed = players as u64 * FILES_PER_PLAYER + OTHER_FILES;
+        let (of_players, of_one) = (players as u64 * FILES_PER_PLAYER, config.files_per_partition());
+        let of_partitions = u64::from(self.partitions.get().unsigned_abs()) * of_one;
+        let needed = of_players + of_partitions + OTHER_FILES;
         match max_open_files() {
+            Some(limit) if limit < needed && of_partitions > of_players => Err(Failure::new(
+                Kind::Usage,
+                format!(
+                    "partitions={} needs some {needed} open files, but this process may have {limit}; partitions={} is the most, unless \
+                     the limit is raised (ulimit -Hn)",
+                    self.partitions,
+                    limit.saturating_sub(of_players + OTHER_FILES) / of_one
+                ),
+            )),
             Some(limit) if limit < needed => Err(Failure::new(
                 Kind::Usage,
                 format!(

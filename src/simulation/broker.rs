@@ -21,14 +21,14 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) async fn start() -> Result<Self, SimulationError> {
+    pub(crate) async fn start(config: BrokerConfig) -> Result<Self, SimulationError> {
         let listen = |source| SimulationError::Listen { part: "the embedded broker", address: LOOPBACK, source };
         let listener = TcpListener::bind(LOOPBACK).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?.to_string();
         let kafka = KafkaConfig::new(&address, "superhero-up").expect("a listener's address is one");
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(superhero_broker::run(listener, BrokerConfig::default(), stop.clone()));
+        task.spawn(superhero_broker::run(listener, config, stop.clone()));
         Ok(Self { kafka, stop, task })
     }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use superhero_broker::BrokerConfig;
+use superhero_event::topic;
 use superhero_kafka::KafkaConfig;
 use superhero_player::{PlayersConfig, Seating};
 use superhero_server::ServerConfig;
@@ -66,6 +68,16 @@ pub struct ConfigError {
 /// A bot's connections at one time, lobby, hero, action and the one that it asks for a seat with.
 pub(crate) const SOCKETS_PER_PLAYER: usize = 4;
 
+/// Connections to Kafka for each partition of each topic at a time: of whoever measures the lag, produces, and fetches for the worker.
+const CONNECTIONS_PER_PARTITION: usize = 3;
+
+/// Those that the embedded broker takes beyond them: some are replaced before the old ones have ended, and there are members of the
+/// group, whoever looks at metadata, and other people's clients.
+const OTHER_CONNECTIONS: usize = 1000;
+
+/// Files that a worker has open for a partition of a topic: what it writes, and folders.
+const FILES_PER_PARTITION: usize = 4;
+
 /// Short, so that the rows of a run that somebody watches are there while it goes on, and long enough for files worth the name.
 const ROTATE_AFTER: Duration = Duration::from_secs(2);
 
@@ -102,6 +114,25 @@ impl SimulationConfig {
     /// How many workers one process takes.
     pub const WORKERS: RangeInclusive<usize> = 1..=64;
 
+    /// How many partitions a topic can have on the embedded broker.
+    pub fn max_partitions() -> usize {
+        // One is left for the topic with which it is tried whether Kafka serves.
+        (BrokerConfig::default().max_partitions - 1) / topic::ALL.len()
+    }
+
+    /// How many files a partition of each topic needs to be open, both ends of its connections included where the broker is embedded.
+    pub fn files_per_partition(&self) -> u64 {
+        let ends = if self.kafka.is_none() { 2 } else { 1 };
+        (topic::ALL.len() * (CONNECTIONS_PER_PARTITION * ends + FILES_PER_PARTITION)) as u64
+    }
+
+    /// The embedded broker's settings: it has to take a connection of each part of the run to each partition.
+    pub(crate) fn broker(&self) -> BrokerConfig {
+        let partitions = usize::try_from(self.partitions).unwrap_or(0);
+        let connections = 2 * topic::ALL.len() * partitions * CONNECTIONS_PER_PARTITION;
+        BrokerConfig { max_connections: OTHER_CONNECTIONS + connections, ..BrokerConfig::default() }
+    }
+
     /// Whether a run can be made of it.
     ///
     /// # Errors
@@ -123,6 +154,12 @@ impl SimulationConfig {
                 };
                 return Err(ConfigError { setting, value, reason });
             }
+        }
+        let (partitions, most) = (usize::try_from(self.partitions).unwrap_or(0), Self::max_partitions());
+        if self.kafka.is_none() && partitions > most {
+            let reason =
+                format!("the embedded broker takes at most {most} of each topic; kafka=HOST:PORT takes another Kafka");
+            return Err(ConfigError { setting: "partitions", value: partitions, reason });
         }
         Ok(())
     }
@@ -156,6 +193,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_embedded_broker_takes_the_connections_of_all_partitions() {
+        let connections = |partitions| {
+            let config = SimulationConfig { partitions, ..SimulationConfig::default() };
+            config.broker().max_connections
+        };
+        let needed = |partitions: usize| topic::ALL.len() * partitions * CONNECTIONS_PER_PARTITION;
+        assert!(connections(350) >= needed(350) + 500, "{}", connections(350));
+        assert!(connections(3333) >= needed(3333) + 500, "{}", connections(3333));
+    }
+
+    #[test]
     fn what_cannot_be_played_is_refused_by_name() {
         assert_eq!(SimulationConfig::default().check(), Ok(()));
         for (config, said) in [
@@ -164,6 +212,10 @@ mod tests {
             (
                 SimulationConfig { servers: 65, ..SimulationConfig::default() },
                 "servers=65: one process takes at most 64",
+            ),
+            (
+                SimulationConfig { partitions: 3334, ..SimulationConfig::default() },
+                "partitions=3334: the embedded broker takes at most 3333",
             ),
             (SimulationConfig { games: 0, ..SimulationConfig::default() }, "games=0: there has to be at least 1"),
         ] {

@@ -156,7 +156,7 @@ impl Simulation {
         let (kafka, broker) = match &config.kafka {
             Some(kafka) => (kafka.clone(), None),
             None => {
-                let broker = Broker::start().await.inspect_err(|_| drop(Sweep::new(&folder, true)))?;
+                let broker = Broker::start(config.broker()).await.inspect_err(|_| drop(Sweep::new(&folder, true)))?;
                 (broker.kafka().clone(), Some(broker))
             }
         };
