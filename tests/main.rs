@@ -15,6 +15,7 @@ mod checker;
 mod cli;
 mod clients;
 mod figures;
+mod ghosts;
 mod heroes;
 mod kafka;
 mod leaders;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         cli::tests(),
         clients::tests(),
         figures::tests(),
+        ghosts::tests(),
         heroes::tests(),
         kafka::tests(),
         leaders::tests(),

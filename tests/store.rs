@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use chrono::Utc;
 use libtest_mimic::Trial;
-use superhero_game::{GameToken, Hero, Limits, UserToken, built_in_roster};
+use superhero_game::{GameToken, Hero, Limits, SeatSecret, UserToken, built_in_roster};
 use superhero_store::redis::{Redis, RedisConfig};
-use superhero_store::{GameEvent, GameStore, Seat, Status, StoreError, Subscription, conformance};
+use superhero_store::{Find, GameEvent, GameStore, Seat, Status, StoreError, Subscription, conformance};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -149,7 +149,12 @@ fn new_user() -> UserToken {
 }
 
 async fn find(store: &Redis, user: UserToken, seats: u32) -> Result<Seat> {
-    Ok(store.find(Uuid::new_v4(), user, seats, Utc::now()).await?)
+    Ok(store.find(a_find(user, seats)).await?)
+}
+
+fn a_find(user: UserToken, participants: u32) -> Find {
+    let (request, secret) = (Uuid::new_v4(), SeatSecret::new(Uuid::new_v4()));
+    Find { request, user, participants, secret, wait: Duration::from_secs(3600) }
 }
 
 async fn seated(store: &Redis, seats: u32) -> Result<GameToken> {
@@ -219,7 +224,7 @@ async fn keys_are_those_of_the_specification() -> Result<()> {
 
     let now = Utc::now();
     let mut records = vec![
-        store.attack(game, snapshot.order[0], snapshot.order[1], now, LIMITS).await??.record,
+        store.attack(game, snapshot.order[0], None, snapshot.order[1], now, LIMITS).await??.record,
         store.forfeit(game, 1, now, LIMITS).await?.context("the turn is open")?.record,
     ];
     ensure!(server.cli(&["TYPE", &key(":logs")])? == "list");
@@ -229,6 +234,16 @@ async fn keys_are_those_of_the_specification() -> Result<()> {
     ensure!(get(":status")? == "Completed");
     ensure!(server.cli(&["LRANGE", &key(":order"), "0", "-1"])? == order[0]);
     ensure!(server.cli(&["HGET", &key(&format!(":superheros:{}", order[1])), "health"])? == "0");
+
+    ensure!(server.cli(&["ZCARD", "games:waiting"])? == "0");
+    ensure!(server.cli(&["ZRANGE", "games:started", "0", "-1"])? == format!("{game} 2"));
+    ensure!(server.cli(&["EXISTS", "games:attended:2", &format!("seats:{user}")])? == "1");
+    let seat = server.cli(&["HGET", &key(":seats"), &user.to_string()])?;
+    ensure!(seat.starts_with("- ") && seat.len() == "- 1795371321101 ".len() + 40, "{seat}");
+    for key in server.cli(&["KEYS", "games:????????-*"])?.lines().map(str::to_owned).chain([format!("seats:{user}")]) {
+        let ttl: i64 = server.cli(&["TTL", &key])?.parse()?;
+        ensure!((1..=30 * 24 * 3600).contains(&ttl), "{key} expires in {ttl}");
+    }
 
     for request in server.cli(&["KEYS", "requests:*"])?.lines() {
         let ttl: i64 = server.cli(&["TTL", request])?.parse()?;
@@ -244,10 +259,10 @@ async fn a_cleaned_games_keys_expire() -> Result<()> {
     let kept = seated(&store, 3).await?;
     store.clean(game, Duration::from_secs(3600)).await?;
     let order = store.snapshot(game).await?.context("the game is still known")?.order;
-    store.attack(game, order[0], order[1], Utc::now(), LIMITS).await??;
+    store.attack(game, order[0], None, order[1], Utc::now(), LIMITS).await??;
     let keys = server.cli(&["KEYS", &format!("games:{game}*")])?;
-    ensure!(keys.lines().count() == 10, "{keys}");
-    for key in keys.lines().filter(|key| !key.ends_with(":logs")) {
+    ensure!(keys.lines().count() == 11, "{keys}");
+    for key in keys.lines() {
         let ttl: i64 = server.cli(&["TTL", key])?.parse()?;
         ensure!((3500..=3600).contains(&ttl), "{key} expires in {ttl}");
     }
@@ -265,10 +280,10 @@ async fn malformed_keys_are_named() -> Result<()> {
     let enemy_key = format!("games:{game}:superheros:{}", order[1]);
 
     // What is written, which key is to be named, and which calls have to name it.
-    let attack = || async { store.attack(game, order[0], order[1], Utc::now(), LIMITS).await.map(drop) };
+    let attack = || async { store.attack(game, order[0], None, order[1], Utc::now(), LIMITS).await.map(drop) };
     let forfeit = || async { store.forfeit(game, 0, Utc::now(), LIMITS).await.map(drop) };
     let snapshot = || async { store.snapshot(game).await.map(drop) };
-    let find_three = || async { store.find(Uuid::new_v4(), new_user(), 3, Utc::now()).await.map(drop) };
+    let find_three = || async { store.find(a_find(new_user(), 3)).await.map(drop) };
     let login = || async { store.login("USER001").await.map(drop) };
     let clean = || async { store.clean(game, Duration::from_secs(1)).await };
     let hero = || async { store.hero(game, order[1]).await.map(drop) };
@@ -285,6 +300,7 @@ async fn malformed_keys_are_named() -> Result<()> {
         ("time_out", &|| Box::pin(time_out())),
     ];
     let in_game = |kind: &str| format!("games:{game}{kind}");
+    let first = order[0].to_string();
     let table: Vec<(Vec<&str>, String, &[&str])> = vec![
         (vec!["SET", "KEY", "text"], in_game(""), &["attack", "forfeit", "snapshot", "clean"]),
         (vec!["SET", "KEY", "text"], in_game(":order"), &["attack", "forfeit", "snapshot"]),
@@ -296,6 +312,13 @@ async fn malformed_keys_are_named() -> Result<()> {
         (vec!["SET", "KEY", "nobody"], in_game(":host"), &["snapshot"]),
         (vec!["SET", "KEY", "text"], enemy_key.clone(), &["attack", "snapshot", "hero"]),
         (vec!["HSET", "KEY", "id", "1", "attack", "1", "health", "much"], enemy_key, &["attack", "snapshot", "hero"]),
+        (vec!["SET", "KEY", "text"], in_game(":seats"), &["attack"]),
+        (vec!["HSET", "KEY", &first, "+ here"], in_game(":seats"), &["attack"]),
+        (vec!["SET", "KEY", "text"], format!("games:{waiting}:seats"), &["find"]),
+        (vec!["SET", "KEY", "text"], "games:attended:3".to_owned(), &["find", "time_out"]),
+        (vec!["SET", "KEY", "text"], "games:waiting".to_owned(), &["find", "clean", "time_out"]),
+        (vec!["SET", "KEY", "text"], "games:started".to_owned(), &["find", "clean"]),
+        (vec!["SET", "KEY", "text"], "users:seen".to_owned(), &["login"]),
         (vec!["SET", "KEY", "text"], "users".to_owned(), &["login"]),
         (vec!["HSET", "KEY", "USER001", "nobody"], "users".to_owned(), &["login"]),
         (vec!["SET", "KEY", "text"], "games:open:3".to_owned(), &["find", "time_out"]),
@@ -332,7 +355,7 @@ async fn malformed_keys_are_named() -> Result<()> {
         server.cli(&["HSET", "superheros", field, hero])?;
         // A store of its own has no roster yet.
         let fresh = server.connect().await?;
-        let found = fresh.find(Uuid::new_v4(), new_user(), 2, Utc::now()).await;
+        let found = fresh.find(a_find(new_user(), 2)).await;
         ensure!(matches!(found, Err(StoreError::Malformed { .. })), "{hero}: {found:?}");
         fresh.close().await?;
         server.cli(&["DEL", "superheros"])?;
@@ -359,7 +382,7 @@ async fn two_servers_share_games() -> Result<()> {
         let mut moves = 0;
         loop {
             let order = stores[0].snapshot(game).await?.context("the game is known")?.order;
-            let outcome = stores[1].attack(game, order[0], order[1], Utc::now(), LIMITS).await??;
+            let outcome = stores[1].attack(game, order[0], None, order[1], Utc::now(), LIMITS).await??;
             moves += 1;
             let event = next_event(&mut subscription).await?;
             match outcome.next {
@@ -388,7 +411,7 @@ async fn a_restarted_server_is_found_again() -> Result<()> {
 
     let start = Instant::now();
     for _ in 0..3 {
-        let call = store.find(Uuid::new_v4(), new_user(), 2, Utc::now()).await;
+        let call = store.find(a_find(new_user(), 2)).await;
         ensure!(matches!(call, Err(StoreError::Unavailable(_))), "{call:?}");
     }
     let subscribed = store.subscribe(GameToken::new(Uuid::new_v4())).await;
@@ -431,7 +454,7 @@ async fn a_stopped_server_fails_calls_in_time() -> Result<()> {
         calls.spawn(async move {
             match call % 2 {
                 0 => store.snapshot(game).await.map(drop),
-                _ => store.find(Uuid::new_v4(), new_user(), 2, Utc::now()).await.map(drop),
+                _ => store.find(a_find(new_user(), 2)).await.map(drop),
             }
         });
     }
@@ -486,8 +509,8 @@ async fn lost_connections_double_nothing() -> Result<()> {
 async fn fill_and_play_through_losses(store: Redis, games: usize) -> Result<()> {
     let mut finds = JoinSet::new();
     for _ in 0..2 * games {
-        let (store, request, user) = (store.clone(), Uuid::new_v4(), new_user());
-        finds.spawn(async move { persist(|| store.find(request, user, 2, Utc::now())).await });
+        let (store, find) = (store.clone(), a_find(new_user(), 2));
+        finds.spawn(async move { persist(|| store.find(find)).await });
     }
     let mut seats = Vec::new();
     while let Some(seat) = finds.join_next().await {
@@ -515,7 +538,7 @@ async fn play_through_losses(store: Redis, game: GameToken) -> Result<()> {
             return Ok(());
         }
         let (user, enemy, now) = (snapshot.order[0], snapshot.order[1], Utc::now());
-        let outcome = persist(|| store.attack(game, user, enemy, now, LIMITS)).await??;
+        let outcome = persist(|| store.attack(game, user, None, enemy, now, LIMITS)).await??;
         made.push(outcome.record);
     }
 }

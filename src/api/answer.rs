@@ -5,7 +5,9 @@ use std::fmt;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use superhero_game::{Fighter, GameToken, HeroId, UserToken};
+use superhero_game::{Fighter, GameToken, HeroId, SeatSecret, UserToken};
+
+use crate::request::seat_field;
 
 /// The status of the extra answer to the first login of a name.
 const USER_CREATED: &str = "USER CREATED";
@@ -55,13 +57,16 @@ pub struct FindAnswer {
     pub game: GameToken,
     /// The hero that it drew.
     pub hero: HeroId,
+    /// The secret of the seat; a server that knows of none leaves it out.
+    pub seat: Option<SeatSecret>,
 }
 
 impl FindAnswer {
     /// The answer's frame; "SUCESS" is how the specification spells it.
     pub fn to_json(&self) -> String {
-        let Self { game, hero } = self;
-        format!(r#"{{"PAYLOAD":{{"GAME_TOKEN":"{game}","HERO_ID":{hero}}},"STATUS":{{"JOINED":"SUCESS"}}}}"#)
+        let Self { game, hero, seat } = self;
+        let seat = seat_field(*seat);
+        format!(r#"{{"PAYLOAD":{{"GAME_TOKEN":"{game}","HERO_ID":{hero}{seat}}},"STATUS":{{"JOINED":"SUCESS"}}}}"#)
     }
 
     /// Reads an answer.
@@ -75,10 +80,14 @@ impl FindAnswer {
             game: GameToken,
             #[serde(rename = "HERO_ID")]
             hero: Number,
+            #[serde(rename = "SEAT", default)]
+            seat: serde_json::Value,
         }
 
-        let Payload { game, hero } = Frame::parse(text)?.payload()?;
-        Ok(Self { game, hero: hero.hero()? })
+        let Payload { game, hero, seat } = Frame::parse(text)?.payload()?;
+        // What another server may mean by the name is not ours to know.
+        let seat = seat.as_str().and_then(|seat| seat.parse().ok());
+        Ok(Self { game, hero: hero.hero()?, seat })
     }
 }
 
@@ -319,11 +328,17 @@ mod tests {
 
     #[test]
     fn find_answers_are_those_of_the_specification() {
-        let answer = FindAnswer { game: game(), hero: HeroId(70) };
+        let answer = FindAnswer { game: game(), hero: HeroId(70), seat: None };
         let json = format!(r#"{{"PAYLOAD":{{"GAME_TOKEN":"{GAME}","HERO_ID":70}},"STATUS":{{"JOINED":"SUCESS"}}}}"#);
         assert_eq!(answer.to_json(), json);
         assert_eq!(FindAnswer::parse(&json).unwrap(), answer);
         assert_eq!(FindAnswer::parse(&json.replace("70", "\"70\"")).unwrap(), answer);
+        assert_eq!(FindAnswer::parse(&json.replace("70", r#"70,"SEAT":[1]"#)).unwrap(), answer);
+        let answer = FindAnswer { seat: Some(USER.parse().unwrap()), ..answer };
+        let json = json.replace("70", &format!(r#"70,"SEAT":"{USER}""#));
+        assert_eq!(answer.to_json(), json);
+        assert_eq!(FindAnswer::parse(&json).unwrap(), answer);
+        assert!(!format!("{answer:?}").contains(USER), "a secret is shown");
     }
 
     #[test]

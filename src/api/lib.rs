@@ -16,4 +16,4 @@ pub use answer::{ActionAnswer, AnswerError, FindAnswer, HeroAnswer, LoginAnswer}
 pub use endpoint::Endpoint;
 pub use lobby::{LobbyNews, LobbyPush};
 pub use rejection::{Field, Rejection};
-pub use request::{MIN_PARTICIPANTS, Request};
+pub use request::{MAX_NAME_BYTES, MIN_PARTICIPANTS, Request};

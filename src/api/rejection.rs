@@ -4,7 +4,7 @@ use std::fmt;
 
 use superhero_game::Refusal;
 
-use crate::MIN_PARTICIPANTS;
+use crate::{MAX_NAME_BYTES, MIN_PARTICIPANTS};
 
 /// A part of a request that can be missing or of a wrong type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Field {
     EnemyToken,
     /// `ACTION`.
     Action,
+    /// `SEAT`, the secret of the user's seat.
+    Seat,
 }
 
 impl Field {
@@ -36,6 +38,7 @@ impl Field {
             Self::GameToken => "GAME_TOKEN",
             Self::EnemyToken => "ENEMY_TOKEN",
             Self::Action => "ACTION",
+            Self::Seat => "SEAT",
         }
     }
 
@@ -45,7 +48,7 @@ impl Field {
             Self::Payload => "AN OBJECT",
             Self::Participants => "AN INTEGER",
             Self::EnemyToken => "A STRING OR NULL",
-            Self::User | Self::UserToken | Self::GameToken | Self::Action => "A STRING",
+            Self::User | Self::UserToken | Self::GameToken | Self::Action | Self::Seat => "A STRING",
         }
     }
 }
@@ -61,6 +64,7 @@ impl fmt::Display for Field {
             Self::GameToken => "GAME TOKEN IN PAYLOAD",
             Self::EnemyToken => "ENEMY TOKEN IN PAYLOAD",
             Self::Action => "ACTION IN PAYLOAD",
+            Self::Seat => "SEAT IN PAYLOAD",
         })
     }
 }
@@ -92,6 +96,9 @@ pub enum Rejection {
         /// The most that a game has.
         max: u32,
     },
+    /// A name that is not kept.
+    #[error("USER IN PAYLOAD IS LONGER THAN {MAX_NAME_BYTES} BYTES")]
+    NameTooLong,
     /// An action other than `ATTACK`.
     #[error("ACTION IN PAYLOAD IS NOT ATTACK")]
     UnknownAction,
@@ -107,6 +114,9 @@ pub enum Rejection {
     /// The user has no seat in this game.
     #[error("USER IS NOT IN THIS GAME")]
     NotAPlayer,
+    /// Not the secret of the user's seat. Where a seat's secret is missing, that is a field that is not there.
+    #[error("WRONG SEAT IN PAYLOAD")]
+    WrongSeat,
     /// Somebody else is on turn.
     #[error("NOT USER'S TURN")]
     OutOfTurn,
@@ -125,6 +135,15 @@ pub enum Rejection {
     /// The state of the games cannot be reached for now.
     #[error("GAMES NOT AVAILABLE")]
     Unavailable,
+    /// As many seats of the user as there may be wait for it in vain.
+    #[error("TOO MANY SEATS OF USER ARE NOT ATTENDED")]
+    TooManySeats,
+    /// As many games as there may be wait for players.
+    #[error("TOO MANY GAMES WAIT FOR PLAYERS")]
+    TooManyGames,
+    /// The client's address has asked for more seats than it may for now.
+    #[error("TOO MANY NEW GAMES FROM THIS ADDRESS")]
+    TooOften,
     /// The server is about to stop and starts nothing new.
     #[error("SERVER IS STOPPING")]
     Stopping,
@@ -143,6 +162,7 @@ impl Rejection {
             Refusal::UnknownGame,
             Refusal::NotInProgress,
             Refusal::NotAPlayer,
+            Refusal::WrongSeat,
             Refusal::OutOfTurn,
             Refusal::EnemyNotInGame,
             Refusal::OneSelf,
@@ -159,6 +179,7 @@ impl From<Refusal> for Rejection {
             Refusal::UnknownGame => Self::UnknownGame,
             Refusal::NotInProgress => Self::NotInProgress,
             Refusal::NotAPlayer => Self::NotAPlayer,
+            Refusal::WrongSeat => Self::WrongSeat,
             Refusal::OutOfTurn => Self::OutOfTurn,
             Refusal::EnemyNotInGame => Self::EnemyNotInGame,
             Refusal::OneSelf => Self::OneSelf,

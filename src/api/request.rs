@@ -3,12 +3,15 @@
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
-use superhero_game::{GameToken, UserToken};
+use superhero_game::{GameToken, SeatSecret, UserToken};
 
 use crate::{Endpoint, Field, Rejection};
 
 /// The fewest participants of a game; the most is the server's setting.
 pub const MIN_PARTICIPANTS: u32 = 2;
+
+/// The longest name of a user; it is kept for as long as the user plays.
+pub const MAX_NAME_BYTES: usize = 128;
 
 /// The only action that there is.
 const ATTACK: &str = "ATTACK";
@@ -34,6 +37,8 @@ pub enum Request {
         game: GameToken,
         /// For whom.
         user: UserToken,
+        /// The secret of its seat; without it where a client knows of none.
+        seat: Option<SeatSecret>,
     },
     /// A player's hero.
     Hero {
@@ -50,6 +55,8 @@ pub enum Request {
         user: UserToken,
         /// Whom; `None` when the player found nobody alive.
         enemy: Option<UserToken>,
+        /// The secret of the attacker's seat; without it where a client knows of none.
+        seat: Option<SeatSecret>,
     },
 }
 
@@ -71,18 +78,18 @@ impl Request {
         }
         let payload = Payload(payload);
         Ok(match endpoint {
-            Endpoint::Login => Self::Login { user: payload.string(Field::User)?.to_owned() },
+            Endpoint::Login => Self::Login { user: payload.name()?.to_owned() },
             Endpoint::Find => {
                 Self::Find { user: payload.user()?, participants: payload.participants(max_participants)? }
             }
-            Endpoint::Lobby => Self::Lobby { game: payload.game()?, user: payload.user()? },
+            Endpoint::Lobby => Self::Lobby { game: payload.game()?, user: payload.user()?, seat: payload.seat()? },
             Endpoint::Hero => Self::Hero { game: payload.game()?, user: payload.user()? },
             Endpoint::Action => {
                 let (game, user, enemy) = (payload.game()?, payload.user()?, payload.enemy()?);
                 if payload.string(Field::Action)? != ATTACK {
                     return Err(Rejection::UnknownAction);
                 }
-                Self::Action { game, user, enemy }
+                Self::Action { game, user, enemy, seat: payload.seat()? }
             }
         })
     }
@@ -105,17 +112,27 @@ impl Request {
             Self::Find { user, participants } => {
                 format!(r#"{{"PAYLOAD":{{"USER_TOKEN":"{user}","PARTICIPANTS":{participants}}}}}"#)
             }
-            Self::Lobby { game, user } | Self::Hero { game, user } => {
+            Self::Lobby { game, user, seat } => {
+                let seat = seat_field(*seat);
+                format!(r#"{{"PAYLOAD":{{"GAME_TOKEN":"{game}","USER_TOKEN":"{user}"{seat}}}}}"#)
+            }
+            Self::Hero { game, user } => {
                 format!(r#"{{"PAYLOAD":{{"GAME_TOKEN":"{game}","USER_TOKEN":"{user}"}}}}"#)
             }
-            Self::Action { game, user, enemy } => {
+            Self::Action { game, user, enemy, seat } => {
                 let enemy = enemy.map_or_else(|| "null".to_owned(), |enemy| format!(r#""{enemy}""#));
+                let seat = seat_field(*seat);
                 format!(
-                    r#"{{"PAYLOAD":{{"GAME_TOKEN":"{game}","USER_TOKEN":"{user}","ENEMY_TOKEN":{enemy},"ACTION":"{ATTACK}"}}}}"#
+                    r#"{{"PAYLOAD":{{"GAME_TOKEN":"{game}","USER_TOKEN":"{user}","ENEMY_TOKEN":{enemy},"ACTION":"{ATTACK}"{seat}}}}}"#
                 )
             }
         }
     }
+}
+
+/// The secret as a further field of an object, if there is one.
+pub(crate) fn seat_field(seat: Option<SeatSecret>) -> String {
+    seat.map_or_else(String::new, |seat| format!(r#","{}":"{}""#, Field::Seat.name(), seat.reveal()))
 }
 
 /// What a request to an endpoint must have, in the order of the specification's table.
@@ -137,6 +154,22 @@ impl<'a> Payload<'a> {
 
     fn string(&self, field: Field) -> Result<&'a str, Rejection> {
         self.get(field)?.as_str().ok_or(Rejection::WrongType(field))
+    }
+
+    fn name(&self) -> Result<&'a str, Rejection> {
+        let name = self.string(Field::User)?;
+        if name.len() > MAX_NAME_BYTES {
+            return Err(Rejection::NameTooLong);
+        }
+        Ok(name)
+    }
+
+    /// Not to be there, and to be null, is the same.
+    fn seat(&self) -> Result<Option<SeatSecret>, Rejection> {
+        match self.0.get(Field::Seat.name()) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.token(Field::Seat, Rejection::WrongSeat).map(Some),
+        }
     }
 
     /// A string that is no token cannot name anything, so `unknown` is what it is answered with.
@@ -211,8 +244,14 @@ mod tests {
                 format!(
                     r#"{{"ACTION": "ATTACK", "ENEMY_TOKEN": null, "GAME_TOKEN": "{GAME}", "USER_TOKEN": "{USER}"}}"#
                 ),
-                Request::Action { game, user, enemy: None },
+                Request::Action { game, user, enemy: None, seat: None },
             ),
+            (
+                Endpoint::Lobby,
+                format!(r#"{{"GAME_TOKEN": "{GAME}", "USER_TOKEN": "{USER}", "SEAT": null}}"#),
+                Request::Lobby { game, user, seat: None },
+            ),
+            (Endpoint::Login, format!(r#"{{"USER": "{}"}}"#, "é".repeat(64)), Request::Login { user: "é".repeat(64) }),
         ] {
             let text = format!(r#"{{"PAYLOAD": {payload}, "EXTRA": 1}}"#);
             assert_eq!(Request::parse(endpoint, &text, MAX), Ok(expected));
@@ -251,6 +290,13 @@ mod tests {
         let outside = Rejection::ParticipantsOutside { max: MAX };
         for (endpoint, payload, expected) in [
             (Endpoint::Login, json!({"USER": null}), Rejection::WrongType(Field::User)),
+            (Endpoint::Login, json!({"USER": "é".repeat(65)}), Rejection::NameTooLong),
+            (
+                Endpoint::Lobby,
+                json!({"GAME_TOKEN": GAME, "USER_TOKEN": USER, "SEAT": 1}),
+                Rejection::WrongType(Field::Seat),
+            ),
+            (Endpoint::Lobby, json!({"GAME_TOKEN": GAME, "USER_TOKEN": USER, "SEAT": "x"}), Rejection::WrongSeat),
             (Endpoint::Find, find(json!("3")), Rejection::WrongType(Field::Participants)),
             (Endpoint::Find, find(json!(3.0)), Rejection::WrongType(Field::Participants)),
             (Endpoint::Find, find(json!(true)), Rejection::WrongType(Field::Participants)),
@@ -272,20 +318,22 @@ mod tests {
     prop_compose! {
         fn any_request()(
             kind in 0..5,
-            name in any::<String>(),
-            tokens in any::<[u128; 3]>(),
+            name in ".{0,32}",
+            tokens in any::<[u128; 4]>(),
             with_enemy in any::<bool>(),
+            with_seat in any::<bool>(),
             participants in MIN_PARTICIPANTS..=MAX,
         ) -> Request {
             let token = |number: u128| format!("{number:032x}");
-            let [game, user, enemy] = tokens;
+            let [game, user, enemy, seat] = tokens;
+            let seat = with_seat.then(|| token(seat).parse().unwrap());
             let (game, user): (GameToken, UserToken) = (token(game).parse().unwrap(), token(user).parse().unwrap());
             match kind {
                 0 => Request::Login { user: name },
                 1 => Request::Find { user, participants },
-                2 => Request::Lobby { game, user },
+                2 => Request::Lobby { game, user, seat },
                 3 => Request::Hero { game, user },
-                _ => Request::Action { game, user, enemy: with_enemy.then(|| token(enemy).parse().unwrap()) },
+                _ => Request::Action { game, user, enemy: with_enemy.then(|| token(enemy).parse().unwrap()), seat },
             }
         }
     }

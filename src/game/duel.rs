@@ -76,6 +76,9 @@ pub enum Refusal {
     /// The player is not part of this game.
     #[error("not a player of this game")]
     NotAPlayer,
+    /// The seat takes nothing without its secret, or this is not its secret.
+    #[error("the seat belongs to whoever has its secret")]
+    WrongSeat,
     /// Another player is on turn.
     #[error("it is another player's turn")]
     OutOfTurn,

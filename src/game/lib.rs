@@ -19,4 +19,4 @@ pub use record::{Action, AttackRecord};
 pub use roster::built_in_roster;
 pub use seed::derive_seed;
 pub use timestamp::{TimestampText, format_timestamp, parse_timestamp};
-pub use token::{GameToken, UserToken};
+pub use token::{GameToken, SeatSecret, UserToken};

@@ -43,5 +43,46 @@ macro_rules! token {
     };
 }
 
+/// Shows that a seat is one's own: drawn at random when the seat is taken, and told to whoever took it.
+///
+/// Neither logs nor events may have it, so it has no `Display`, and its `Debug` says nothing.
+#[derive(Clone, Copy)]
+pub struct SeatSecret(Uuid);
+
+impl SeatSecret {
+    /// The secret of a given UUID, one that nobody can guess.
+    pub const fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The UUID that it is: for the wire, and for a digest.
+    pub const fn reveal(self) -> Uuid {
+        self.0
+    }
+}
+
+impl PartialEq for SeatSecret {
+    /// Takes the same time wherever the two differ.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_u128() ^ other.0.as_u128() == 0
+    }
+}
+
+impl Eq for SeatSecret {}
+
+impl fmt::Debug for SeatSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SeatSecret(***)")
+    }
+}
+
+impl FromStr for SeatSecret {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::from_str(text).map(Self)
+    }
+}
+
 token!(UserToken, "Names a user; given out at the first login of a name.");
 token!(GameToken, "Names a game; the Kafka key of all its events.");

@@ -13,7 +13,7 @@ use std::time::Duration;
 use superhero_api::{
     ActionAnswer, AnswerError, Endpoint, FindAnswer, HeroAnswer, LobbyNews, LoginAnswer, Rejection, Request,
 };
-use superhero_game::{GameToken, Refusal, UserToken};
+use superhero_game::{GameToken, Refusal, SeatSecret, UserToken};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -76,6 +76,8 @@ struct Seat {
     number: u64,
     game: GameToken,
     user: UserToken,
+    /// Where the server gives seats one.
+    secret: Option<SeatSecret>,
     /// Who plays, the bot included; nobody before the start is told.
     participants: BTreeSet<UserToken>,
     /// The attacks that the bot has made in it.
@@ -87,8 +89,18 @@ struct Seat {
 }
 
 impl Seat {
-    fn taken(number: u64, game: GameToken, user: UserToken) -> Self {
-        Self { number, game, user, participants: BTreeSet::new(), attacks: 0, last: None, got_on: Instant::now() }
+    fn taken(number: u64, found: FindAnswer, user: UserToken) -> Self {
+        let FindAnswer { game, seat: secret, .. } = found;
+        Self {
+            number,
+            game,
+            user,
+            secret,
+            participants: BTreeSet::new(),
+            attacks: 0,
+            last: None,
+            got_on: Instant::now(),
+        }
     }
 }
 
@@ -154,12 +166,12 @@ impl Bot {
         };
         loop {
             match self.try_to_find(participants, meeting.as_ref()).await {
-                Ok((game, user, line)) => {
+                Ok((found, user, line)) => {
                     self.retry.succeeded();
                     // The next one need not wait for the goodbye.
                     drop(meeting);
                     line.close().await;
-                    return Ok(Some(Seat::taken(number, game, user)));
+                    return Ok(Some(Seat::taken(number, found, user)));
                 }
                 Err(trouble) => {
                     if let Trouble::Answer(_) = trouble {
@@ -206,7 +218,7 @@ impl Bot {
         &mut self,
         participants: u32,
         meeting: Option<&Meeting>,
-    ) -> Result<(GameToken, UserToken, Connection), Trouble> {
+    ) -> Result<(FindAnswer, UserToken, Connection), Trouble> {
         let user = match self.user {
             Some(user) => user,
             None => self.login().await?,
@@ -219,8 +231,7 @@ impl Bot {
         }
         let request = Request::Find { user, participants }.to_json();
         let answers = ask(&mut line, &[request], self.crew.config.answer_timeout).await?;
-        let FindAnswer { game, .. } = FindAnswer::parse(&answers[0])?;
-        Ok((game, user, line))
+        Ok((FindAnswer::parse(&answers[0])?, user, line))
     }
 
     async fn login(&mut self) -> Result<UserToken, Trouble> {
@@ -253,7 +264,10 @@ impl Bot {
             let standstill = MAX_SILENCES * self.crew.config.push_timeout;
             let patience = match &trouble {
                 Trouble::Answer(AnswerError::Rejected(status))
-                    if matches!(Rejection::refusal(status), Some(Refusal::UnknownGame | Refusal::NotAPlayer)) =>
+                    if matches!(
+                        Rejection::refusal(status),
+                        Some(Refusal::UnknownGame | Refusal::NotAPlayer | Refusal::WrongSeat)
+                    ) =>
                 {
                     Duration::ZERO
                 }
@@ -278,7 +292,7 @@ impl Bot {
     async fn listen(&mut self, seat: &mut Seat) -> Result<End, Trouble> {
         let after = self.crew.config.push_timeout;
         let mut lobby = self.open(Endpoint::Lobby).await?;
-        let request = Request::Lobby { game: seat.game, user: seat.user }.to_json();
+        let request = Request::Lobby { game: seat.game, user: seat.user, seat: seat.secret }.to_json();
         within(self.crew.config.answer_timeout, lobby.send(&[request])).await?;
         let mut silent_until = Instant::now() + after;
         let mut turn: Option<Turn> = None;
@@ -352,9 +366,9 @@ impl Bot {
 
     /// Attacks a living enemy.
     async fn act(&mut self, seat: &mut Seat, heroes: Heroes) -> Result<(), Trouble> {
-        let Seat { game, user, .. } = *seat;
+        let Seat { game, user, secret, .. } = *seat;
         let enemy = self.choices.enemy(seat.number, seat.attacks, &heroes.living_enemies());
-        let request = Request::Action { game, user, enemy }.to_json();
+        let request = Request::Action { game, user, enemy, seat: secret }.to_json();
         let last = seat.last.insert(heroes.after_move(enemy));
         let answers = self.ask(Endpoint::Action, &[request]).await?;
         match ActionAnswer::parse(&answers[0]) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::Utc;
 use futures_util::{SinkExt, StreamExt};
 use superhero_api::{Endpoint, FindAnswer, HeroAnswer, LobbyPush, LoginAnswer, Rejection, Request};
-use superhero_game::{Action, AttackRecord, Fighter, GameToken, HeroId, UserToken};
+use superhero_game::{Action, AttackRecord, Fighter, GameToken, HeroId, SeatSecret, UserToken};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -92,6 +92,10 @@ struct Server {
     /// How often the bot has looked at all heroes.
     looks: watch::Sender<u64>,
     ponged: watch::Sender<bool>,
+}
+
+fn secret() -> SeatSecret {
+    "00000000-0000-0000-0000-000000000077".parse().unwrap()
 }
 
 fn me() -> UserToken {
@@ -196,10 +200,13 @@ impl Server {
                         (game.health, game.own_health, game.on_turn) = (FULL_HEALTH, OWN_HEALTH, true);
                     }
                     self.health.send_replace(FULL_HEALTH);
-                    send(socket, FindAnswer { game: game(), hero: HeroId(1) }.to_json()).await;
+                    send(socket, FindAnswer { game: game(), hero: HeroId(1), seat: Some(secret()) }.to_json()).await;
                 }
             }
-            Request::Lobby { .. } => return self.lobby(socket).await,
+            Request::Lobby { seat, .. } => {
+                assert_eq!(seat, Some(secret()));
+                return self.lobby(socket).await;
+            }
             Request::Hero { user, .. } => {
                 let health = {
                     let game = self.game.lock().unwrap();
@@ -213,8 +220,8 @@ impl Server {
                     socket.send(Message::Ping(Bytes::from_static(b"there?"))).await.unwrap();
                 }
             }
-            Request::Action { user, enemy: target, .. } => {
-                assert_eq!(user, me());
+            Request::Action { user, enemy: target, seat, .. } => {
+                assert_eq!((user, seat), (me(), Some(secret())));
                 let whim = self.game.lock().unwrap().whim;
                 if whim == Whim::DropsEveryAction {
                     return false;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, ValueEnum};
 use superhero_event::topic;
 use superhero_game::Limits;
-use superhero_server::{Health, ServerConfig};
+use superhero_server::{AllowedOrigin, Health, Network, ServerConfig};
 use superhero_service::{
     Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Secret, Settings, WaitArguments, host, seconds, whole,
 };
@@ -55,7 +55,7 @@ struct ServerArguments {
     #[arg(long, env = "SERVER_SLEEP", value_name = "SECONDS", default_value = "0.2", value_parser = seconds)]
     server_sleep: Duration,
 
-    /// Seconds that a game waits for its seats to be taken
+    /// Seconds that a game waits for its seats to be taken, from the first one on
     #[arg(long, env = "LOBBY_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     lobby_timeout: Duration,
 
@@ -76,6 +76,25 @@ struct ServerArguments {
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "COUNT", default_value_t = ServerConfig::default().max_connections,
         value_parser = whole::<usize>(1..))]
     max_connections: usize,
+
+    /// Connections of one client address at one time, 0 for any number; more are refused. Those from this host are not counted
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT",
+        default_value_t = ServerConfig::default().max_connections_per_address, value_parser = whole::<usize>(0..))]
+    max_connections_per_address: usize,
+
+    /// Games that one client address may ask for in a second, ten times as many in the first, 0 for any number
+    #[arg(long, env = "MAX_FINDS_PER_ADDRESS", value_name = "COUNT",
+        default_value_t = ServerConfig::default().max_finds_per_address, value_parser = whole::<u32>(0..))]
+    max_finds_per_address: u32,
+
+    /// Addresses or networks of proxies, separated by commas: the client is then the last address in X-Forwarded-For that is none of them,
+    /// and is not counted where all are
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "NETWORK,…", value_delimiter = ',')]
+    trusted_proxies: Vec<Network>,
+
+    /// Origins whose pages may play in a browser besides those of the server's own host, separated by commas; * for any
+    #[arg(long, env = "ALLOWED_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
+    allowed_origins: Vec<AllowedOrigin>,
 
     /// Seconds that a stop leaves to running games, and then to the events that are not delivered yet
     #[arg(long, env = "DRAIN_DEADLINE", value_name = "SECONDS", default_value = "8", value_parser = seconds)]
@@ -254,6 +273,10 @@ impl ServerArguments {
             limits: Limits { rounds: self.round_cap },
             max_participants: self.max_participants,
             max_connections: self.max_connections,
+            max_connections_per_address: self.max_connections_per_address,
+            max_finds_per_address: self.max_finds_per_address,
+            trusted_proxies: self.trusted_proxies.clone(),
+            allowed_origins: self.allowed_origins.clone(),
             drain_deadline: self.drain_deadline,
             ..ServerConfig::default()
         }

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use superhero_game::Limits;
 
+use crate::{AllowedOrigin, Network};
+
 /// The settings of one server. All waits are bounded by one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     /// Pause before a turn is announced (`SERVER_SLEEP`); 0 announces at once.
     pub turn_delay: Duration,
-    /// For how long a game waits for its players, from the first lobby that this server has of it (`LOBBY_TIMEOUT`).
+    /// For how long a game that is opened here waits for its players (`LOBBY_TIMEOUT`).
     pub lobby_timeout: Duration,
     /// For how long a player may think, from the announcement of its turn; then it forfeits.
     pub turn_deadline: Duration,
@@ -19,6 +21,15 @@ pub struct ServerConfig {
     pub max_participants: u32,
     /// Sockets at a time; more are refused with 503 and a reason.
     pub max_connections: usize,
+    /// Sockets of one client address at a time, 0 for any number; more are refused with 429 and a reason. This host's own addresses are
+    /// not counted.
+    pub max_connections_per_address: usize,
+    /// Seats that one client address may ask for in a second, 0 for any number; in the first one ten times as many.
+    pub max_finds_per_address: u32,
+    /// Proxies, which name in `X-Forwarded-For` whom they speak for.
+    pub trusted_proxies: Vec<Network>,
+    /// Whose pages may play in a browser, besides those of the host that they ask.
+    pub allowed_origins: Vec<AllowedOrigin>,
     /// The largest frame, and the largest message, that a client may send.
     pub max_frame_bytes: usize,
     /// From the accepted connection to the answered upgrade.
@@ -73,6 +84,12 @@ impl Default for ServerConfig {
             max_participants: 16,
             // At under 10 KiB each that is 100 MiB.
             max_connections: 10_000,
+            // Three sockets for a bot make this some 800 of them; and one address leaves room for others.
+            max_connections_per_address: 2_500,
+            // As many bots without a pause at a turn; a server of two cores does not do more altogether.
+            max_finds_per_address: 200,
+            trusted_proxies: Vec::new(),
+            allowed_origins: Vec::new(),
             max_frame_bytes: 64 * 1024,
             handshake_timeout: Duration::from_secs(5),
             // 20 and 20 seconds are what the `websockets` package of Python, the reference's, does as well.

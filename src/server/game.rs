@@ -52,7 +52,7 @@ struct Over(Stage);
 /// Where a game is, and what is due next.
 #[derive(Debug)]
 enum Phase {
-    /// Seats are free until the lobby times out.
+    /// Seats are free until the game times out, of which the store knows the time, and each server that has the game reminds it.
     Waiting { times_out: Instant },
     /// Its first turn has not been heard of yet.
     Started { start: Utf8Bytes },
@@ -136,7 +136,10 @@ impl<S: GameStore> Driver<'_, S> {
         };
         let start = || phase.start().cloned().unwrap_or_else(|| self.start_frame(&snapshot));
         match snapshot.status {
-            Status::WaitingLobby => Ok(phase),
+            Status::WaitingLobby => Ok(match (phase, snapshot.waits) {
+                (Phase::Waiting { .. }, Some(waits)) => Phase::Waiting { times_out: Instant::now() + waits },
+                (phase, _) => phase,
+            }),
             Status::Completed => Err(Over(Stage::Completed { start: Some(start()) })),
             Status::TimedOut => Err(Over(Stage::TimedOut)),
             Status::Starting | Status::InProgress | Status::WaitingPlayer => {

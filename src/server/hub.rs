@@ -188,6 +188,13 @@ impl Attendance {
     }
 }
 
+impl Attendance {
+    /// Whether no other session of this user attends the game here.
+    pub(crate) fn is_only(&self) -> bool {
+        self.game.lock().sessions.get(&self.user).is_some_and(|sessions| sessions[..] == [self.number])
+    }
+}
+
 impl Drop for Attendance {
     fn drop(&mut self) {
         self.game.leave(self.user, self.number);

@@ -15,12 +15,16 @@ mod events;
 mod game;
 mod hub;
 mod lobby;
+mod origin;
 mod retry;
 mod routes;
 mod server;
 mod session;
 mod socket;
+mod visitors;
 
 pub use config::{Fate, ServerConfig, Undelivered};
+pub use origin::AllowedOrigin;
 pub use server::{ServerError, Summary, run};
 pub use superhero_monitor::Health;
+pub use visitors::Network;

@@ -4,19 +4,24 @@
 //! that comes early waits for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use superhero_api::{Endpoint, LobbyPush, Rejection, Request};
 use superhero_game::{GameToken, Refusal, UserToken};
 use superhero_store::GameStore;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::events;
-use crate::hub::{Hub, Stage};
+use crate::hub::{Attendance, Hub, Stage};
 use crate::retry::persistently;
 use crate::server::{Server, now};
-use crate::session::Otherwise;
+use crate::session::{Otherwise, of_seat};
 use crate::socket::{End, Message, Socket};
+
+/// For how long the store may take to hear that a player has left; the game's own time ends the same.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves one stream after the other until the client leaves or has to.
 pub(crate) async fn run<S: GameStore>(server: &Arc<Server<S>>, socket: &mut Socket) -> End {
@@ -47,18 +52,16 @@ pub(crate) async fn run<S: GameStore>(server: &Arc<Server<S>>, socket: &mut Sock
     }
 }
 
-/// Reads a request and makes sure that its user has a seat.
+/// Reads a request and makes sure that its user has a seat, and this is its client as far as can be told.
 async fn entry<S: GameStore>(server: &Server<S>, text: &str) -> Result<(GameToken, UserToken), Otherwise> {
-    let Request::Lobby { game, user } = Request::parse(Endpoint::Lobby, text, server.config.max_participants)? else {
+    let Request::Lobby { game, user, seat } = Request::parse(Endpoint::Lobby, text, server.config.max_participants)?
+    else {
         unreachable!("what is read as the lobby's is the lobby's")
     };
-    let patience = server.config.store_patience;
-    if persistently(patience, || server.store.hero(game, user)).await?.is_some() {
-        return Ok((game, user));
-    }
-    match persistently(patience, || server.store.snapshot(game)).await? {
-        Some(_) => Err(Refusal::NotAPlayer.into()),
-        None => Err(Refusal::UnknownGame.into()),
+    let call = || server.store.attend(game, user, seat);
+    match persistently(server.config.store_patience, call).await? {
+        Ok(()) => Ok((game, user)),
+        Err(refusal) => Err(of_seat(refusal, seat).into()),
     }
 }
 
@@ -71,6 +74,27 @@ async fn attend<S: GameStore>(
     early: &mut Option<Utf8Bytes>,
 ) -> Result<(), End> {
     let mut attendance = Hub::enter(server, game, user);
+    let streamed = stream(server, socket, game, user, &mut attendance, early).await;
+    // A game that goes on tells of it by the deadline of a turn; one that waits is not to seat others with whoever has gone.
+    if streamed.is_err()
+        && matches!(*attendance.stage.borrow(), Stage::Opening | Stage::Waiting)
+        && attendance.is_only()
+        && !server.closing.is_cancelled()
+        && let Ok(Err(error)) = timeout(LEAVE_TIMEOUT, Box::pin(server.store.leave(game, user))).await
+    {
+        tracing::debug!(%game, %error, "the store does not know yet that a player has left");
+    }
+    streamed
+}
+
+async fn stream<S: GameStore>(
+    server: &Arc<Server<S>>,
+    socket: &mut Socket,
+    game: GameToken,
+    user: UserToken,
+    attendance: &mut Attendance,
+    early: &mut Option<Utf8Bytes>,
+) -> Result<(), End> {
     let mut told = Told::default();
     loop {
         let stage = attendance.stage.borrow_and_update().clone();

@@ -23,6 +23,7 @@ use crate::crew::Crew;
 use crate::hub::Hub;
 use crate::routes::{Entry, Routes};
 use crate::socket::{End, Socket};
+use crate::visitors::{Visit, Visitors};
 use crate::{Health, ServerConfig, events, lobby, session};
 
 /// Connections beyond the limit that are told so at the same time; yet more are closed without a word.
@@ -37,6 +38,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For how long sessions may take to say farewell, which itself takes a second at most, before they are dropped.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Between two looks at what has had its time: as often as games time out, and not more often than is of use to anybody.
+const SWEEP_PAUSE_MIN: Duration = Duration::from_secs(1);
+const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Some hundreds of games each; the rest waits for the next look.
+const SWEEPS_AT_A_TIME: u32 = 64;
+
 /// For how long the last words to a connection that never became a session may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -45,7 +53,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Summary {
     /// Connections that became sessions.
     pub sessions: u64,
-    /// Connections that were refused because all places were taken.
+    /// Connections that were refused because all places were taken, be it in all or of their address.
     pub refused: u64,
     /// Tasks that panicked; each took only its own socket or game with it.
     pub panics: u64,
@@ -74,6 +82,7 @@ pub(crate) struct Server<S> {
     pub(crate) draining: CancellationToken,
     /// Every session says farewell now.
     pub(crate) closing: CancellationToken,
+    pub(crate) visitors: Arc<Visitors>,
     sessions: AtomicU64,
     pub(crate) refused: AtomicU64,
 }
@@ -105,7 +114,10 @@ pub async fn run<S: GameStore>(
             async move { store.ping().await.map_err(|error| error.to_string()) }
         }
     });
+    let ServerConfig { max_connections_per_address, max_finds_per_address, ref trusted_proxies, .. } = config;
+    let visitors = Visitors::new(max_connections_per_address, max_finds_per_address, trusted_proxies.clone());
     let server = Arc::new(Server {
+        visitors,
         config,
         store,
         admission,
@@ -121,6 +133,7 @@ pub async fn run<S: GameStore>(
     events::starting_server();
     events::listening_on(address);
     tracing::info!(%address, "listening");
+    server.crew.spawn("sweeper", sweep(Arc::clone(&server)));
 
     let cut_off = tokio::select! {
         cut_off = drain(&server) => cut_off,
@@ -153,6 +166,30 @@ async fn drain<S: GameStore>(server: &Server<S>) -> usize {
     server.hub.attended()
 }
 
+/// Has the store look after games and users whose time has come, also while nobody plays. Every server does.
+async fn sweep<S: GameStore>(server: Arc<Server<S>>) {
+    let pause = server.config.lobby_timeout.clamp(SWEEP_PAUSE_MIN, SWEEP_PAUSE_MAX);
+    let sweeping = async {
+        loop {
+            tokio::time::sleep(pause).await;
+            for _ in 0..SWEEPS_AT_A_TIME {
+                match server.store.sweep().await {
+                    Ok(false) => {}
+                    Ok(true) => break,
+                    Err(error) => {
+                        tracing::debug!(%error, "games whose time is over are not looked after for now");
+                        break;
+                    }
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = server.closing.cancelled() => {}
+        () = sweeping => {}
+    }
+}
+
 async fn accept<S: GameStore>(server: &Arc<Server<S>>, listener: &TcpListener) -> std::convert::Infallible {
     let places = Arc::new(Semaphore::new(server.config.max_connections.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Semaphore::new(REFUSALS_AT_A_TIME));
@@ -165,17 +202,20 @@ async fn accept<S: GameStore>(server: &Arc<Server<S>>, listener: &TcpListener) -
                 continue;
             }
         };
-        let (entry, place) = match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => (Entry::Free, place),
-            Err(_) => match Arc::clone(&refusals).try_acquire_owned() {
-                Ok(place) => (Entry::Full, place),
-                Err(_) => {
-                    server.refused.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                }
-            },
+        // Whom a proxy speaks for is counted when its request has come.
+        let address = Some(peer.ip()).filter(|peer| !server.visitors.is_proxy(*peer));
+        let entry = match (server.visitors.enter(address), Arc::clone(&places).try_acquire_owned()) {
+            (Ok(visit), Ok(place)) => Some((Entry::Free, place, Some(visit))),
+            (visit, _) => {
+                let entry = if visit.is_err() { Entry::Crowded } else { Entry::Full };
+                Arc::clone(&refusals).try_acquire_owned().ok().map(|place| (entry, place, None))
+            }
         };
-        server.crew.spawn("connection", serve(Arc::clone(server), stream, peer, entry, place));
+        let Some((entry, place, visit)) = entry else {
+            server.refused.fetch_add(1, Ordering::Relaxed);
+            continue;
+        };
+        server.crew.spawn("connection", serve(Arc::clone(server), stream, peer, entry, place, visit));
     }
 }
 
@@ -186,20 +226,23 @@ async fn serve<S: GameStore>(
     peer: SocketAddr,
     entry: Entry,
     place: OwnedSemaphorePermit,
+    visit: Option<Visit>,
 ) {
     // Frames are small and each is awaited by somebody.
     let _ = stream.set_nodelay(true);
     // Boxed, so that a session that idles for hours does not carry the room that its handshake took.
-    let Some((endpoint, io, early)) = Box::pin(handshake(&server, stream, peer, entry)).await else { return };
+    let Some((endpoint, io, early, visit)) = Box::pin(handshake(&server, stream, peer, entry, visit)).await else {
+        return;
+    };
     server.sessions.fetch_add(1, Ordering::Relaxed);
     let mut socket = Socket::new(io, early, &server.config).await;
     let end = match endpoint {
         Endpoint::Lobby => lobby::run(&server, &mut socket).await,
-        endpoint => session::run(&server, &mut socket, endpoint).await,
+        endpoint => session::run(&server, &mut socket, endpoint, &visit).await,
     };
     log_end(peer, &end);
     Box::pin(socket.close(end)).await;
-    drop(place);
+    drop((place, visit));
 }
 
 fn log_end(peer: SocketAddr, end: &End) {
@@ -217,13 +260,14 @@ async fn handshake<S: GameStore>(
     stream: TcpStream,
     peer: SocketAddr,
     entry: Entry,
-) -> Option<(Endpoint, TcpStream, Bytes)> {
+    visit: Option<Visit>,
+) -> Option<(Endpoint, TcpStream, Bytes, Visit)> {
     let until = Instant::now() + server.config.handshake_timeout;
     let mut connection = http1::Builder::new()
         // The timeout below is stricter: it counts from the accept and covers the answer, too.
         .header_read_timeout(None)
         .max_buf_size(HTTP_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), Routes::new(Arc::clone(server), entry));
+        .serve_connection(TokioIo::new(stream), Routes::new(Arc::clone(server), peer.ip(), entry, visit));
     let mut stopping = false;
     let ended = loop {
         tokio::select! {
@@ -238,8 +282,8 @@ async fn handshake<S: GameStore>(
     let parts = connection.into_parts();
     match ended {
         Ok(Ok(())) => {
-            let endpoint = parts.service.upgraded()?;
-            Some((endpoint, parts.io.into_inner(), parts.read_buf))
+            let (endpoint, visit) = parts.service.into_upgraded()?;
+            Some((endpoint, parts.io.into_inner(), parts.read_buf, visit))
         }
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "a handshake failed");

@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
-use superhero_api::{Endpoint, FindAnswer, HeroAnswer, LoginAnswer, Rejection, Request};
-use superhero_game::{Action, AttackRecord, GameToken, Refusal, UserToken};
-use superhero_store::{GameStore, Status, StoreError};
+use superhero_api::{Endpoint, Field, FindAnswer, HeroAnswer, LoginAnswer, Rejection, Request};
+use superhero_game::{Action, AttackRecord, GameToken, Refusal, SeatSecret, UserToken};
+use superhero_store::{Find, GameStore, Status, StoreError};
 use uuid::Uuid;
 
 use crate::events;
 use crate::retry::persistently;
 use crate::server::{Server, now};
 use crate::socket::{End, Message, Socket};
+use crate::visitors::Visit;
 
 /// Answers until the client leaves or has to.
-pub(crate) async fn run<S: GameStore>(server: &Arc<Server<S>>, socket: &mut Socket, endpoint: Endpoint) -> End {
+pub(crate) async fn run<S: GameStore>(
+    server: &Arc<Server<S>>,
+    socket: &mut Socket,
+    endpoint: Endpoint,
+    visit: &Visit,
+) -> End {
     loop {
         let message = tokio::select! {
             biased;
@@ -23,7 +29,7 @@ pub(crate) async fn run<S: GameStore>(server: &Arc<Server<S>>, socket: &mut Sock
         let result = match message {
             Ok(Message::Text(text)) => {
                 // Boxed, so that an idle session does not carry the room that a request takes.
-                Box::pin(carry_out(server, socket, endpoint, &text)).await
+                Box::pin(carry_out(server, socket, endpoint, visit, &text)).await
             }
             Ok(Message::Binary) => Err(Rejection::NotText.into()),
             Err(end) => return end,
@@ -69,6 +75,11 @@ impl From<StoreError> for Otherwise {
     fn from(error: StoreError) -> Self {
         Self::Rejection(match error {
             StoreError::NoHeroes => Rejection::NoHeroes,
+            StoreError::TooManySeats => Rejection::TooManySeats,
+            StoreError::TooManyGames => {
+                tracing::warn!(%error, "a seat could not be given");
+                Rejection::TooManyGames
+            }
             StoreError::Unavailable(reason) => {
                 tracing::warn!(reason, "a request could not be carried out: the store is not available");
                 Rejection::Unavailable
@@ -81,18 +92,27 @@ impl From<StoreError> for Otherwise {
     }
 }
 
+/// A secret that is not there is told as any other field.
+pub(crate) fn of_seat(refusal: Refusal, secret: Option<SeatSecret>) -> Rejection {
+    match (refusal, secret) {
+        (Refusal::WrongSeat, None) => Rejection::Missing(Field::Seat),
+        (refusal, _) => refusal.into(),
+    }
+}
+
 async fn carry_out<S: GameStore>(
     server: &Server<S>,
     socket: &mut Socket,
     endpoint: Endpoint,
+    visit: &Visit,
     text: &str,
 ) -> Result<String, Otherwise> {
     match Request::parse(endpoint, text, server.config.max_participants)? {
         Request::Login { user } => login(server, socket, &user).await,
-        Request::Find { user, participants } => find(server, user, participants).await,
+        Request::Find { user, participants } => find(server, visit, user, participants).await,
         Request::Hero { game, user } => hero(server, game, user).await,
-        Request::Action { game, user, enemy: Some(enemy) } => attack(server, game, user, enemy).await,
-        Request::Action { game, user, enemy: None } => attack_nobody(server, game, user).await,
+        Request::Action { game, user, enemy: Some(enemy), seat } => attack(server, game, user, seat, enemy).await,
+        Request::Action { game, user, enemy: None, seat } => attack_nobody(server, game, user, seat).await,
         Request::Lobby { .. } => unreachable!("lobbies have sessions of their own"),
     }
 }
@@ -106,17 +126,27 @@ async fn login<S: GameStore>(server: &Server<S>, socket: &mut Socket, name: &str
 }
 
 /// Any token is taken, be it known or not, as in the reference: a token is known to its bearer alone.
-async fn find<S: GameStore>(server: &Server<S>, user: UserToken, participants: u32) -> Result<String, Otherwise> {
+async fn find<S: GameStore>(
+    server: &Server<S>,
+    visit: &Visit,
+    user: UserToken,
+    participants: u32,
+) -> Result<String, Otherwise> {
+    if !visit.finds() {
+        return Err(Rejection::TooOften.into());
+    }
     admission(server).await?;
     if server.draining.is_cancelled() {
         return Err(Rejection::Stopping.into());
     }
-    let (request, at) = (Uuid::new_v4(), now());
-    let call = || server.store.find(request, user, participants, at);
-    let seat = persistently(server.config.store_patience, call).await?;
-    let answer = FindAnswer { game: seat.game, hero: seat.hero }.to_json();
-    events::hero_selected(seat.game, &answer);
-    Ok(answer)
+    // Never from a seed: whoever knows it could take the seat.
+    let (request, secret) = (Uuid::new_v4(), SeatSecret::new(Uuid::new_v4()));
+    let find = Find { request, user, participants, secret, wait: server.config.lobby_timeout };
+    let seat = persistently(server.config.store_patience, || server.store.find(find)).await?;
+    let answer = FindAnswer { game: seat.game, hero: seat.hero, seat: None };
+    // Whoever reads events is not to take seats.
+    events::hero_selected(seat.game, &answer.to_json());
+    Ok(FindAnswer { seat: Some(secret), ..answer }.to_json())
 }
 
 async fn hero<S: GameStore>(server: &Server<S>, game: GameToken, user: UserToken) -> Result<String, Otherwise> {
@@ -128,14 +158,15 @@ async fn attack<S: GameStore>(
     server: &Server<S>,
     game: GameToken,
     user: UserToken,
+    seat: Option<SeatSecret>,
     enemy: UserToken,
 ) -> Result<String, Otherwise> {
     let _held_back = if server.admission.is_open() { None } else { server.hub.hold_back(game, user) };
     admission(server).await?;
     // The same time in each try, so that a move whose answer was lost is found again and not made twice.
     let at = now();
-    let call = || server.store.attack(game, user, enemy, at, server.config.limits);
-    let outcome = persistently(server.config.store_patience, call).await??;
+    let call = || server.store.attack(game, user, seat, enemy, at, server.config.limits);
+    let outcome = persistently(server.config.store_patience, call).await?.map_err(|refusal| of_seat(refusal, seat))?;
     events::move_made(&outcome);
     Ok(outcome.record.to_json())
 }
@@ -145,6 +176,7 @@ async fn attack_nobody<S: GameStore>(
     server: &Server<S>,
     game: GameToken,
     user: UserToken,
+    seat: Option<SeatSecret>,
 ) -> Result<String, Otherwise> {
     admission(server).await?;
     let call = || server.store.snapshot(game);
@@ -154,6 +186,8 @@ async fn attack_nobody<S: GameStore>(
     }
     match snapshot.status {
         Status::Completed => {
+            let call = || server.store.attend(game, user, seat);
+            persistently(server.config.store_patience, call).await?.map_err(|refusal| of_seat(refusal, seat))?;
             let record = AttackRecord { timestamp: now(), game, user, action: Action::NotAvailable }.to_json();
             events::attacked_dead_enemy(game, &record);
             Ok(record)

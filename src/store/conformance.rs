@@ -13,17 +13,20 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use superhero_game::{Fighter, GameToken, Limits, Refusal, UserToken};
+use superhero_game::{Fighter, GameToken, Limits, Refusal, SeatSecret, UserToken};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::{GameEvent, GameStore, Outcome, Seat, Snapshot, Subscription};
+use crate::{Find, GameEvent, GameStore, Outcome, Seat, Snapshot, Subscription};
 
 /// A case, ready to be run against a store; it panics with what was wrong.
 pub type Case<S> = fn(S) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// More moves than any case makes.
 const UNLIMITED: Limits = Limits { rounds: 1_000_000 };
+
+/// For how long games wait for players where a case does not want to see the end of that.
+const LONG_WAIT: Duration = Duration::from_secs(3600);
 
 /// How long an event that was published may take to arrive.
 const EVENT_DEADLINE: Duration = Duration::from_secs(10);
@@ -43,6 +46,12 @@ pub fn cases<S: GameStore>() -> Vec<(&'static str, Case<S>)> {
         seats::a_repeated_find_keeps_its_seat,
         seats::the_last_seat_starts_the_game,
         seats::a_game_with_more_seats_than_heroes_is_not_opened,
+        seats::games_that_somebody_attends_are_filled_first,
+        seats::nobody_is_seated_with_whoever_left,
+        seats::nobody_is_seated_with_a_user_who_takes_many_seats_and_comes_to_none,
+        seats::a_user_has_no_more_unattended_seats_than_there_may_be,
+        seats::a_seat_that_its_user_came_to_with_the_secret_takes_nothing_without,
+        seats::a_seat_whose_secret_nobody_has_shown_takes_whoever_has_the_token,
         moves::an_attack_hits_and_passes_the_turn,
         moves::refusals_change_nothing,
         moves::the_last_one_alive_completes_the_game,
@@ -58,6 +67,8 @@ pub fn cases<S: GameStore>() -> Vec<(&'static str, Case<S>)> {
         events::subscriptions_of_many_games_do_not_mix,
         events::a_game_times_out_once,
         events::a_started_game_does_not_time_out,
+        events::a_game_whose_time_is_over_times_out_whoever_sees_it,
+        records::a_game_that_nobody_attends_goes_with_its_time,
         records::what_is_not_known_is_none,
         records::a_cleaned_game_keeps_until_its_expiry,
         records::a_cleaned_game_is_gone_after_its_expiry,
@@ -76,6 +87,11 @@ pub async fn run<S: GameStore>(store: &S) {
     }
 }
 
+#[cfg(test)]
+pub(crate) async fn started<S: GameStore>(store: &S) -> GameToken {
+    Arena::seated(store, 2).await.game
+}
+
 /// A started game whose players are all played by the case.
 struct Arena<S> {
     store: S,
@@ -87,7 +103,6 @@ struct Arena<S> {
 impl<S: GameStore> Arena<S> {
     /// Seats new users until the game starts. One at a time: two cases that fill games of one size at once would share them.
     async fn seated(store: &S, seats: u32) -> Self {
-        static SEATING: Mutex<()> = Mutex::const_new(());
         let _seating = SEATING.lock().await;
         let mut game = None;
         for _ in 0..seats {
@@ -112,7 +127,7 @@ impl<S: GameStore> Arena<S> {
 
     async fn try_attack(&mut self, user: UserToken, enemy: UserToken, limits: Limits) -> Result<Outcome, Refusal> {
         let now = self.tick();
-        self.store.attack(self.game, user, enemy, now, limits).await.unwrap()
+        self.store.attack(self.game, user, None, enemy, now, limits).await.unwrap()
     }
 
     /// The player on turn attacks whoever is next in the order.
@@ -127,12 +142,34 @@ impl<S: GameStore> Arena<S> {
     }
 }
 
+/// Held by whoever seats users in games that are to start at once.
+static SEATING: Mutex<()> = Mutex::const_new(());
+
 async fn find<S: GameStore>(store: &S, user: UserToken, seats: u32) -> Seat {
-    store.find(Uuid::new_v4(), user, seats, start_of_time()).await.unwrap()
+    store.find(a_find(user, seats)).await.unwrap()
+}
+
+fn a_find(user: UserToken, participants: u32) -> Find {
+    Find { request: Uuid::new_v4(), user, participants, secret: new_secret(), wait: LONG_WAIT }
+}
+
+fn new_secret() -> SeatSecret {
+    SeatSecret::new(Uuid::new_v4())
 }
 
 async fn fighter<S: GameStore>(store: &S, game: GameToken, user: UserToken) -> Fighter {
     store.hero(game, user).await.unwrap().expect("the player has a hero")
+}
+
+/// Lets the store look after what has had its time, until the game has.
+async fn swept<S: GameStore>(store: &S, game: GameToken, is_done: fn(Option<Snapshot>) -> bool) {
+    let sweeping = async {
+        while !is_done(store.snapshot(game).await.unwrap()) {
+            store.sweep().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(EVENT_DEADLINE, sweeping).await.expect("the time comes");
 }
 
 fn new_user() -> UserToken {

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use superhero_game::{AttackRecord, Fighter, GameToken, Hero, HeroId, Limits, Refusal, UserToken};
+use superhero_game::{AttackRecord, Fighter, GameToken, Hero, HeroId, Limits, Refusal, SeatSecret, UserToken};
 use tokio::sync::mpsc;
 
 #[cfg(any(test, feature = "conformance"))]
@@ -19,9 +19,34 @@ pub mod redis;
 mod outlet;
 mod roster;
 
-/// How many open games of one size a `find` looks at, oldest first, before it opens another: a bound on the work of
-/// one call where a single user has opened game after game.
+/// How many open games of one size, of those that somebody attends and of the others, a `find` looks at, oldest first, before it opens
+/// another: a bound on the work of one call.
 const OPEN_GAMES_LOOKED_AT: usize = 128;
+
+/// So many seats of one user may be taken and not attended yet: more than the bots that share a name and start at the same moment.
+const UNATTENDED_SEATS: usize = 1024;
+
+/// A user with more unattended seats than these comes to none of them in time, or does not mean to: nobody is seated with it before it
+/// has come.
+const TRUSTED_SEATS: usize = 8;
+
+/// Games that wait for players at the same time, in all.
+const WAITING_GAMES: usize = 65_536;
+
+/// For how long a game is kept from its opening: longer than it takes to play it, and than topics usually keep its events for a worker.
+const GAME_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// For how long a game that timed out can be asked for, by those who come late to its lobby.
+const TIMED_OUT_KEPT: Duration = REQUEST_KEPT;
+
+/// Games that are kept after their start; beyond these the oldest go first.
+const GAMES_KEPT: usize = 1_000_000;
+
+/// Users whose tokens are kept; beyond these go those who have not logged in for the longest time, and get another token the next time.
+const USERS_KEPT: usize = 100_000;
+
+/// How many games and users whose time has come are looked after by a [`sweep`](GameStore::sweep).
+const SWEPT_AT_ONCE: usize = 256;
 
 /// For how long the answer to a [`find`](GameStore::find) is kept for its repetition: longer than a caller goes on trying.
 const REQUEST_KEPT: Duration = Duration::from_secs(120);
@@ -44,25 +69,40 @@ pub trait GameStore: Clone + Send + Sync + 'static {
     /// The user's token, made at the first login of the name.
     fn login(&self, name: &str) -> impl Future<Output = Result<Login, StoreError>> + Send;
 
-    /// Puts the user into an open game for `participants` (2 or more), or opens one, and gives it a hero that nobody else in
-    /// the game has. The oldest open game comes first; a user never gets two seats in one game, but may sit in several.
+    /// Puts the user into an open game for so many participants, or opens one, and gives it a hero that nobody else in the game has.
+    /// Games that somebody [attends](Self::attend) come first, and among them and among the others the oldest; a user never gets two seats
+    /// in one game, but may sit in several. Nobody is seated with players who are not likely to come:
+    /// who have left, have not come in half of the time that the game waits, or have more than eight seats that they do not attend.
     ///
-    /// `request` is drawn anew by the caller for each `find`, so that a repetition (within two minutes) finds the seat that
-    /// it already has. The last seat starts the game: status, order and the first turn are set with it, and
-    /// [`GameEvent::Started`] and [`GameEvent::Turn`] are told.
+    /// The last seat starts the game: status, order and the first turn are set with it, and [`GameEvent::Started`] and
+    /// [`GameEvent::Turn`] are told. A game whose seats are not filled in its time [times out](Self::time_out), whoever is there to see it.
     ///
     /// # Errors
-    /// [`StoreError::NoHeroes`] when the roster has fewer heroes than the game has seats.
+    /// [`StoreError::NoHeroes`] when the roster has fewer heroes than the game has seats; [`StoreError::TooManySeats`] and
+    /// [`StoreError::TooManyGames`].
     ///
     /// # Panics
     /// For fewer than 2 participants, of whom no game can be made.
-    fn find(
+    fn find(&self, find: Find) -> impl Future<Output = Result<Seat, StoreError>> + Send;
+
+    /// The user has come to its seat, from now until it [leaves](Self::leave). Once it has come with the seat's secret, here or with an
+    /// attack, the seat takes nothing without.
+    ///
+    /// [`Refusal`]'s `UnknownGame`, `NotAPlayer` and `WrongSeat` are possible; a refusal changes nothing.
+    fn attend(
         &self,
-        request: uuid::Uuid,
+        game: GameToken,
         user: UserToken,
-        participants: u32,
-        now: DateTime<Utc>,
-    ) -> impl Future<Output = Result<Seat, StoreError>> + Send;
+        secret: Option<SeatSecret>,
+    ) -> impl Future<Output = Result<Result<(), Refusal>, StoreError>> + Send;
+
+    /// Nobody attends the user's seat any more. Without effect on a game that does not wait for players.
+    fn leave(&self, game: GameToken, user: UserToken) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Ends what has had its time: games that wait for players in vain, of which those that nobody attends go as a whole, games that were
+    /// kept for long enough, users who have not come for so long. Each other method that opens or shows such a game does it on its way for a
+    /// few; this is for times in which nobody calls. `false`: more is left to do.
+    fn sweep(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// A player's hero in a game; `None` for a player or a game that is not known.
     fn hero(
@@ -74,13 +114,15 @@ pub trait GameStore: Clone + Send + Sync + 'static {
     /// `user` hits `enemy` at `now`, which counts in microseconds and with the other arguments names the attack.
     ///
     /// The checks, in this order: an attack that stands among the last records already (as many as the game has players) is
-    /// a repetition and gets the [`Outcome`] that it had; then [`Refusal`]'s `UnknownGame`, `NotInProgress`, `NotAPlayer`,
-    /// `OutOfTurn`, `OneSelf`, `EnemyNotInGame`, `EnemyDead`. A refusal changes nothing. The move that leaves one player
+    /// a repetition and gets the [`Outcome`] that it had; then [`Refusal`]'s `UnknownGame`, `NotInProgress`, `NotAPlayer`, `WrongSeat`,
+    /// `OutOfTurn`, `OneSelf`, `EnemyNotInGame`, `EnemyDead`. A refusal changes nothing, but the seat's right secret counts as
+    /// with [`attend`](Self::attend) all the same. The move that leaves one player
     /// alive, or that is the last of `limits`, completes the game.
     fn attack(
         &self,
         game: GameToken,
         user: UserToken,
+        secret: Option<SeatSecret>,
         enemy: UserToken,
         now: DateTime<Utc>,
         limits: Limits,
@@ -117,6 +159,21 @@ pub trait GameStore: Clone + Send + Sync + 'static {
 
     /// How many heroes are loaded (the built-in roster, used when none are, not counted).
     fn hero_count(&self) -> impl Future<Output = Result<usize, StoreError>> + Send;
+}
+
+/// What a [`find`](GameStore::find) asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Find {
+    /// Drawn anew by the caller for each, so that a repetition (within two minutes) finds the seat that it already has.
+    pub request: uuid::Uuid,
+    /// Who wants the seat.
+    pub user: UserToken,
+    /// How many play, 2 or more.
+    pub participants: u32,
+    /// What is to be the seat's secret, drawn at random by the caller. Of no repetition is another one taken.
+    pub secret: SeatSecret,
+    /// For how long the game waits for its players if this opens it.
+    pub wait: Duration,
 }
 
 /// The answer to a login.
@@ -195,6 +252,8 @@ pub struct Snapshot {
     pub seats: u32,
     /// Whoever opened it.
     pub host: UserToken,
+    /// For how long it still waits for players; `None` once it does not, or where another program has opened it.
+    pub waits: Option<Duration>,
     /// Everybody seated, with the health left.
     pub fighters: BTreeMap<UserToken, Fighter>,
     /// The living in turn order, head = on turn; empty before the start.
@@ -237,6 +296,12 @@ pub enum StoreError {
     /// Not enough heroes to draw from.
     #[error("fewer heroes are loaded than the game has seats")]
     NoHeroes,
+    /// The user does not come to the seats that it takes.
+    #[error("{UNATTENDED_SEATS} seats of the user are not attended, and there may be no more")]
+    TooManySeats,
+    /// No game can be opened for now.
+    #[error("{WAITING_GAMES} games wait for players, and there may be no more")]
+    TooManyGames,
     /// A value that is not what the keys' description says.
     #[error("{key} holds {value:?}, which is not {expected}")]
     Malformed {

@@ -3,14 +3,14 @@
 mod game;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use superhero_game::{Fighter, GameToken, Hero, Limits, Refusal, UserToken, derive_seed};
+use superhero_game::{Fighter, GameToken, Hero, Limits, Refusal, SeatSecret, UserToken, derive_seed};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -18,7 +18,8 @@ use self::game::Game;
 use crate::outlet::Outlet;
 use crate::roster::Roster;
 use crate::{
-    GameEvent, GameStore, Login, OPEN_GAMES_LOOKED_AT, Outcome, REQUEST_KEPT, Seat, Snapshot, StoreError, Subscription,
+    Find, GAME_KEPT, GAMES_KEPT, GameEvent, GameStore, Login, OPEN_GAMES_LOOKED_AT, Outcome, REQUEST_KEPT, Seat,
+    Snapshot, StoreError, Subscription, TIMED_OUT_KEPT, TRUSTED_SEATS, UNATTENDED_SEATS, USERS_KEPT, WAITING_GAMES,
 };
 
 /// The games of one process; clones share them.
@@ -43,9 +44,15 @@ impl Memory {
             roster: Roster::built_in(),
             heroes_loaded: 0,
             users: HashMap::new(),
+            users_by_age: BTreeMap::new(),
+            logins: 0,
             seats_taken: HashMap::new(),
+            unattended: HashMap::new(),
             games: HashMap::new(),
+            waiting: 0,
+            started: VecDeque::new(),
             open: HashMap::new(),
+            attended: HashMap::new(),
             requests: HashMap::new(),
             requests_by_age: VecDeque::new(),
             expiries: BinaryHeap::new(),
@@ -74,25 +81,32 @@ impl GameStore for Memory {
     }
 
     async fn login(&self, name: &str) -> Result<Login, StoreError> {
-        let mut state = self.lock();
-        if let Some(user) = state.users.get(name) {
-            return Ok(Login { user: *user, created: false });
-        }
-        let user = state.token_of(name);
-        state.users.insert(name.to_owned(), user);
-        state.seats_taken.insert(user, 0);
-        Ok(Login { user, created: true })
+        Ok(self.lock().login(name, Instant::now()))
     }
 
-    async fn find(
-        &self,
-        request: Uuid,
-        user: UserToken,
-        participants: u32,
-        _now: DateTime<Utc>,
-    ) -> Result<Seat, StoreError> {
+    async fn find(&self, find: Find) -> Result<Seat, StoreError> {
+        let participants = find.participants;
         assert!(participants >= 2, "a game has 2 seats or more, not {participants}");
-        self.lock().find(request, user, participants)
+        self.lock().find(&find, Instant::now())
+    }
+
+    async fn attend(
+        &self,
+        game: GameToken,
+        user: UserToken,
+        secret: Option<SeatSecret>,
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        Ok(self.lock().attend(game, user, secret))
+    }
+
+    async fn leave(&self, game: GameToken, user: UserToken) -> Result<(), StoreError> {
+        self.lock().leave(game, user);
+        Ok(())
+    }
+
+    async fn sweep(&self) -> Result<bool, StoreError> {
+        drop(self.lock());
+        Ok(true)
     }
 
     async fn hero(&self, game: GameToken, user: UserToken) -> Result<Option<Fighter>, StoreError> {
@@ -103,11 +117,12 @@ impl GameStore for Memory {
         &self,
         game: GameToken,
         user: UserToken,
+        secret: Option<SeatSecret>,
         enemy: UserToken,
         now: DateTime<Utc>,
         limits: Limits,
     ) -> Result<Result<Outcome, Refusal>, StoreError> {
-        Ok(self.lock().attack(game, user, enemy, now.trunc_subsecs(6), limits))
+        Ok(self.lock().attack(game, user, secret, enemy, now.trunc_subsecs(6), limits))
     }
 
     async fn forfeit(
@@ -121,11 +136,11 @@ impl GameStore for Memory {
     }
 
     async fn time_out(&self, game: GameToken) -> Result<bool, StoreError> {
-        Ok(self.lock().time_out(game))
+        Ok(self.lock().time_out(game, Instant::now()))
     }
 
     async fn snapshot(&self, game: GameToken) -> Result<Option<Snapshot>, StoreError> {
-        Ok(self.lock().games.get(&game).map(Game::snapshot))
+        Ok(self.lock().games.get(&game).map(|game| game.snapshot(Instant::now())))
     }
 
     async fn subscribe(&self, game: GameToken) -> Result<Subscription, StoreError> {
@@ -158,22 +173,64 @@ struct State {
     seed: u64,
     roster: Roster,
     heroes_loaded: usize,
-    users: HashMap<String, UserToken>,
+    /// With the number of the last login.
+    users: HashMap<String, (UserToken, u64)>,
+    /// By the number of their last login, with its time.
+    users_by_age: BTreeMap<u64, (Instant, String)>,
+    logins: u64,
     /// Of everybody in `users`, which their next hero depends on.
     seats_taken: HashMap<UserToken, u64>,
+    /// Seats that were taken and not attended since, for as long as their games would wait for players.
+    unattended: HashMap<UserToken, BTreeSet<GameToken>>,
     games: HashMap<GameToken, Game>,
-    /// Per number of seats, the games that have free ones, oldest first.
+    /// How many of them wait for players.
+    waiting: usize,
+    /// The others, and some that are gone, oldest first.
+    started: VecDeque<GameToken>,
+    /// Per number of seats, the games with free ones that nobody attended yet, oldest first.
     open: HashMap<u32, VecDeque<GameToken>>,
+    /// The same of those that somebody attends.
+    attended: HashMap<u32, VecDeque<GameToken>>,
     requests: HashMap<Uuid, Seat>,
     requests_by_age: VecDeque<(Instant, Uuid)>,
-    /// When the cleaned games go; an entry whose time is not the game's own any more is void.
-    expiries: BinaryHeap<Reverse<(Instant, GameToken)>>,
+    /// An entry whose time is not that of what it is about any more is void.
+    expiries: BinaryHeap<Reverse<(Instant, Due)>>,
     outlets: HashMap<GameToken, Vec<Outlet>>,
     /// Doubles with what a sweep leaves, so that a subscription costs the same however many there are.
     sweep_outlets_at: usize,
 }
 
+/// What happens in its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// A game times out, or goes.
+    Game(GameToken),
+    /// A seat does not count as unattended any more.
+    Seat(UserToken, GameToken),
+}
+
 impl State {
+    fn login(&mut self, name: &str, now: Instant) -> Login {
+        self.logins += 1;
+        let known = self.users.get(name).copied();
+        if let Some((_, login)) = known {
+            self.users_by_age.remove(&login);
+        }
+        let user = known.map_or_else(|| self.token_of(name), |(user, _)| user);
+        self.users.insert(name.to_owned(), (user, self.logins));
+        self.users_by_age.insert(self.logins, (now, name.to_owned()));
+        self.seats_taken.entry(user).or_insert(0);
+        while let Some(oldest) = self.users_by_age.first_entry()
+            && (self.users.len() > USERS_KEPT || oldest.get().0 + GAME_KEPT <= now)
+        {
+            let (_, name) = oldest.remove();
+            if let Some((user, _)) = self.users.remove(&name) {
+                self.seats_taken.remove(&user);
+            }
+        }
+        Login { user, created: known.is_none() }
+    }
+
     fn token_of(&self, name: &str) -> UserToken {
         let mut rng = StdRng::seed_from_u64(derive_seed(self.seed, name.bytes().map(u64::from)));
         UserToken::new(uuid::Builder::from_random_bytes(rng.random()).into_uuid())
@@ -194,14 +251,48 @@ impl State {
             self.requests.remove(request);
             self.requests_by_age.pop_front();
         }
-        while let Some(Reverse((expires, token))) = self.expiries.peek()
-            && *expires <= now
+        while let Some(Reverse((due, _))) = self.expiries.peek()
+            && *due <= now
+            && let Some(Reverse((_, due))) = self.expiries.pop()
         {
-            if self.games.get(token).is_some_and(|game| game.expires == Some(*expires)) {
-                self.games.remove(token);
+            match due {
+                Due::Game(token) => self.expire_game(token, now),
+                Due::Seat(user, game) => self.not_unattended(user, game),
             }
-            self.expiries.pop();
         }
+        while self.started.len() > GAMES_KEPT
+            && let Some(oldest) = self.started.pop_front()
+        {
+            self.games.remove(&oldest);
+        }
+    }
+
+    fn expire_game(&mut self, token: GameToken, now: Instant) {
+        let Some(game) = self.games.get(&token) else { return };
+        let is_over = game.expires <= now;
+        if game.is_waiting() && (is_over || game.waits_until <= now) {
+            let is_attended = game.is_attended();
+            self.time_out(token, now);
+            if is_over || !is_attended {
+                self.games.remove(&token);
+            }
+        } else if is_over {
+            self.games.remove(&token);
+        }
+    }
+
+    /// The user has come to the seat, or would come too late.
+    fn not_unattended(&mut self, user: UserToken, game: GameToken) {
+        if let Some(seats) = self.unattended.get_mut(&user) {
+            seats.remove(&game);
+            if seats.is_empty() {
+                self.unattended.remove(&user);
+            }
+        }
+    }
+
+    fn unattended(&self, user: UserToken) -> usize {
+        self.unattended.get(&user).map_or(0, BTreeSet::len)
     }
 
     fn publish(&mut self, game: GameToken, event: GameEvent) {
@@ -224,36 +315,94 @@ impl State {
         subscription
     }
 
-    fn find(&mut self, request: Uuid, user: UserToken, participants: u32) -> Result<Seat, StoreError> {
+    fn find(&mut self, find: &Find, now: Instant) -> Result<Seat, StoreError> {
+        let Find { request, user, participants, secret, wait } = *find;
+        let wait = wait.min(GAME_KEPT);
         if let Some(seat) = self.requests.get(&request) {
             return Ok(*seat);
         }
+        if self.unattended(user) >= UNATTENDED_SEATS {
+            return Err(StoreError::TooManySeats);
+        }
+        let joined = self.joined_game(user, participants, now);
+        if joined.is_none() && self.waiting >= WAITING_GAMES {
+            return Err(StoreError::TooManyGames);
+        }
         let mut rng = self.next_seat(user);
         let candidates = self.roster.draw(participants, &mut rng)?;
-        let seated_in = |game: &GameToken| self.games.get(game).is_some_and(|game| game.fighters().contains_key(&user));
-        let open = self.open.entry(participants).or_default();
-        let joined = open.iter().take(OPEN_GAMES_LOOKED_AT).find(|game| !seated_in(game)).copied();
-        let token = joined.unwrap_or_else(|| {
-            let token = GameToken::new(Uuid::new_v4());
-            open.push_back(token);
-            token
-        });
-        let game = self.games.entry(token).or_insert_with(|| Game::new(participants, user));
-        let (fighter, first) = game.seat(user, &candidates);
+        let token = joined.unwrap_or_else(|| self.open(user, participants, now, wait));
+        let game = self.games.get_mut(&token).expect("it was open, or has just been opened");
+        let (fighter, first) = game.seat(user, secret, now + wait / 2, &candidates);
         if let Some(user) = first {
             self.leave_open(token, participants);
+            self.waiting -= 1;
+            self.started.push_back(token);
             self.publish(token, GameEvent::Started);
             self.publish(token, GameEvent::Turn { user, moves: 0 });
         }
+        self.unattended.entry(user).or_default().insert(token);
+        self.expiries.push(Reverse((now + wait, Due::Seat(user, token))));
         let seat = Seat { game: token, hero: fighter.hero };
         self.requests.insert(request, seat);
-        self.requests_by_age.push_back((Instant::now() + REQUEST_KEPT, request));
+        self.requests_by_age.push_back((now + REQUEST_KEPT, request));
         Ok(seat)
     }
 
+    fn joined_game(&self, user: UserToken, participants: u32, now: Instant) -> Option<GameToken> {
+        let is_trusted = |user| self.unattended(user) <= TRUSTED_SEATS;
+        let welcomes =
+            |game: &&GameToken| self.games.get(*game).is_some_and(|game| game.welcomes(user, now, is_trusted));
+        let first = |games: &HashMap<u32, VecDeque<GameToken>>| {
+            games.get(&participants)?.iter().take(OPEN_GAMES_LOOKED_AT).find(welcomes).copied()
+        };
+        first(&self.attended).or_else(|| first(&self.open))
+    }
+
+    fn open(&mut self, host: UserToken, participants: u32, now: Instant, wait: Duration) -> GameToken {
+        let (token, waits_until, expires) = (GameToken::new(Uuid::new_v4()), now + wait, now + GAME_KEPT);
+        self.games.insert(token, Game::new(participants, host, waits_until, expires));
+        self.waiting += 1;
+        self.expiries.push(Reverse((waits_until, Due::Game(token))));
+        self.expiries.push(Reverse((expires, Due::Game(token))));
+        // The seat that is taken with it counts, too. Once the user comes to it, it is listed all the same.
+        if self.unattended(host) < TRUSTED_SEATS {
+            self.open.entry(participants).or_default().push_back(token);
+        }
+        token
+    }
+
+    fn attend(&mut self, token: GameToken, user: UserToken, secret: Option<SeatSecret>) -> Result<(), Refusal> {
+        let game = self.games.get_mut(&token).ok_or(Refusal::UnknownGame)?;
+        let was_attended = game.is_attended();
+        game.attend(user, secret)?;
+        if game.is_waiting() && game.is_listed && !was_attended {
+            let seats = game.seats;
+            self.leave_open(token, seats);
+            self.attended.entry(seats).or_default().push_back(token);
+        }
+        self.not_unattended(user, token);
+        Ok(())
+    }
+
+    fn leave(&mut self, token: GameToken, user: UserToken) {
+        let Some(game) = self.games.get_mut(&token).filter(|game| game.is_waiting()) else { return };
+        game.leave(user);
+        if !game.is_attended() {
+            let seats = game.seats;
+            self.leave_open(token, seats);
+        }
+    }
+
     fn leave_open(&mut self, game: GameToken, seats: u32) {
-        if let Some(open) = self.open.get_mut(&seats) {
-            open.retain(|other| *other != game);
+        for games in [&mut self.attended, &mut self.open] {
+            if let Some(open) = games.get_mut(&seats)
+                && let Some(at) = open.iter().position(|other| *other == game)
+            {
+                open.remove(at);
+                if open.is_empty() {
+                    games.remove(&seats);
+                }
+            }
         }
     }
 
@@ -261,12 +410,13 @@ impl State {
         &mut self,
         token: GameToken,
         user: UserToken,
+        secret: Option<SeatSecret>,
         enemy: UserToken,
         now: DateTime<Utc>,
         limits: Limits,
     ) -> Result<Outcome, Refusal> {
         let game = self.games.get_mut(&token).ok_or(Refusal::UnknownGame)?;
-        let (outcome, event) = game.attack(token, user, enemy, now, limits)?;
+        let (outcome, event) = game.attack(token, user, secret, enemy, now, limits)?;
         if let Some(event) = event {
             self.publish(token, event);
         }
@@ -279,11 +429,14 @@ impl State {
         Some(outcome)
     }
 
-    fn time_out(&mut self, token: GameToken) -> bool {
+    fn time_out(&mut self, token: GameToken, now: Instant) -> bool {
         let Some(game) = self.games.get_mut(&token) else { return false };
         let seats = game.seats;
         let timed_out = game.time_out();
         if timed_out {
+            game.expires = game.expires.min(now + TIMED_OUT_KEPT);
+            self.expiries.push(Reverse((game.expires, Due::Game(token))));
+            self.waiting -= 1;
             self.leave_open(token, seats);
             self.publish(token, GameEvent::TimedOut);
         }
@@ -292,9 +445,10 @@ impl State {
 
     fn clean(&mut self, token: GameToken, expires: Instant) {
         if let Some(game) = self.games.get_mut(&token) {
-            game.expires = Some(expires);
+            game.expires = expires;
+            game.is_listed = false;
             let seats = game.seats;
-            self.expiries.push(Reverse((expires, token)));
+            self.expiries.push(Reverse((expires, Due::Game(token))));
             self.leave_open(token, seats);
         }
     }
@@ -309,6 +463,11 @@ mod tests {
 
     use super::*;
     use crate::conformance;
+
+    fn a_find(request: Uuid, user: UserToken, participants: u32) -> Find {
+        let (secret, wait) = (SeatSecret::new(Uuid::new_v4()), Duration::from_secs(3600));
+        Find { request, user, participants, secret, wait }
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn it_conforms() {
@@ -336,8 +495,7 @@ mod tests {
             }
             let mut seats = BTreeMap::new();
             for (seat, name) in (0..4).flat_map(|seat| names.map(|name| (seat, name))) {
-                let (request, participants) = (Uuid::new_v4(), 2 + (seat % 2));
-                let seat_taken = store.find(request, users[name], participants, DateTime::UNIX_EPOCH).await.unwrap();
+                let seat_taken = store.find(a_find(Uuid::new_v4(), users[name], 2 + (seat % 2))).await.unwrap();
                 seats.insert((name, seat), seat_taken);
             }
             runs.push((users, seats));
@@ -355,7 +513,7 @@ mod tests {
     async fn answers_and_cleaned_games_are_kept_for_their_time() {
         let store = Memory::new();
         let user = UserToken::new(Uuid::from_u128(1));
-        let find = |request| store.find(Uuid::from_u128(request), user, 2, DateTime::UNIX_EPOCH);
+        let find = |request| store.find(a_find(Uuid::from_u128(request), user, 2));
         let first = find(1).await.unwrap();
         store.clean(first.game, REQUEST_KEPT).await.unwrap();
         tokio::time::advance(REQUEST_KEPT - Duration::from_millis(1)).await;
@@ -364,6 +522,50 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(store.snapshot(first.game).await.unwrap(), None);
         assert_ne!(find(1).await.unwrap(), first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_left_of_seats_that_nobody_came_to() {
+        let store = Memory::new();
+        let user = UserToken::new(Uuid::from_u128(1));
+        let wait = Duration::from_secs(10);
+        let mut taken = 0;
+        while store.find(Find { wait, ..a_find(Uuid::new_v4(), user, 2) }).await.is_ok() {
+            taken += 1;
+        }
+        assert_eq!((taken, store.lock().games.len()), (UNATTENDED_SEATS, UNATTENDED_SEATS));
+        tokio::time::advance(wait).await;
+        let counts = |store: &Memory| {
+            let state = store.lock();
+            (state.games.len(), state.waiting, state.unattended.len(), state.open.len(), state.attended.len())
+        };
+        assert_eq!(counts(&store), (0, 0, 0, 0, 0));
+        tokio::time::advance(GAME_KEPT).await;
+        let State { requests, requests_by_age, expiries, .. } = &*store.lock();
+        assert_eq!((requests.len(), requests_by_age.len(), expiries.len()), (0, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn games_are_kept_for_their_time_and_users_up_to_their_number() {
+        let store = Memory::new();
+        let game = conformance::started(&store).await;
+        tokio::time::advance(GAME_KEPT - Duration::from_secs(1)).await;
+        assert!(store.snapshot(game).await.unwrap().is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(store.snapshot(game).await.unwrap(), None);
+        let first = store.login("first").await.unwrap();
+        let second = store.login("second").await.unwrap();
+        assert!(!store.login("first").await.unwrap().created);
+        for other in 0..USERS_KEPT - 1 {
+            store.login(&format!("USER{other}")).await.unwrap();
+        }
+        assert_eq!(store.lock().users.len(), USERS_KEPT);
+        assert_eq!(store.lock().seats_taken.len(), USERS_KEPT);
+        assert_eq!(store.login("first").await.unwrap(), Login { created: false, ..first });
+        assert!(store.login("second").await.unwrap().created, "{second:?} is the one that was away for longest");
+        tokio::time::advance(GAME_KEPT).await;
+        store.login("third").await.unwrap();
+        assert_eq!(store.lock().users.len(), 1);
     }
 
     #[tokio::test]

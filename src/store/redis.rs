@@ -24,9 +24,18 @@
 //!
 //! | key | type | content |
 //! |---|---|---|
-//! | `games:open:<n>` | list | the games for n players with free seats, oldest first: what a `find` looks through |
+//! | `games:attended:<n>` | list | the games for n players with free seats that somebody attends: what a `find` looks through first |
+//! | `games:open:<n>` | list | those that nobody has attended yet, oldest first |
+//! | `games:waiting` | sorted set | `<g> <n>` → until when it waits for players, in milliseconds since 1970 |
+//! | `games:started` | sorted set | `<g> <n>` → when all that is kept of it goes |
+//! | `games:<g>:seats` | hash | user → whether the seat is claimed, `+` or `-`; `here`, `left`, or until when the user is awaited; the SHA-1 of the seat's secret |
+//! | `seats:<u>` | sorted set | the user's seats that it does not attend yet → until when they count |
+//! | `users:seen` | sorted set | user name → the last login |
 //! | `requests:<uuid>` | string, 2 minutes | `<g> <hero id>`: the answer to a `find`; `forfeit`, `time out`: that a call did it |
 //! | `superheros:loading` | hash | a roster while one script loads it; nobody else ever sees it |
+//!
+//! Whatever is kept of a game or a user expires: a game that waits in vain with its time, any other 30 days after its opening, and a user
+//! 30 days after the last login, or before where there are too many. The times are those of Redis's clock.
 //!
 //! Channel `games:<g>:events` carries `started`, `turn <u> <moves>`, `completed`, `timed-out`.
 //!
@@ -52,7 +61,8 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, HashesInterface};
 use fred::types::scripts::Script;
 use fred::types::{ConnectHandle, Value};
-use superhero_game::{AttackRecord, Fighter, GameToken, Hero, HeroId, Limits, Refusal, UserToken};
+use sha1::{Digest, Sha1};
+use superhero_game::{AttackRecord, Fighter, GameToken, Hero, HeroId, Limits, Refusal, SeatSecret, UserToken};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -63,7 +73,10 @@ use self::events::Events;
 use self::heroes::Heroes;
 use self::scripts::Scripts;
 use crate::roster::Roster;
-use crate::{GameStore, Login, OPEN_GAMES_LOOKED_AT, Outcome, REQUEST_KEPT, Seat, Snapshot, StoreError, Subscription};
+use crate::{
+    Find, GAME_KEPT, GAMES_KEPT, GameStore, Login, OPEN_GAMES_LOOKED_AT, Outcome, REQUEST_KEPT, SWEPT_AT_ONCE, Seat,
+    Snapshot, StoreError, Subscription, TIMED_OUT_KEPT, TRUSTED_SEATS, UNATTENDED_SEATS, USERS_KEPT, WAITING_GAMES,
+};
 
 /// Between two attempts to connect at the start.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -221,6 +234,19 @@ async fn connect_client(client: &Client) -> Result<ConnectHandle, Error> {
     }
 }
 
+/// What Redis keeps and sees of a seat's secret, 40 hex digits: whoever reads there, or its log of slow commands, does not get the secret
+/// itself. It is random, so that nobody can try what it may be.
+fn digest(secret: Option<SeatSecret>) -> String {
+    let Some(secret) = secret else { return String::new() };
+    let digest = Sha1::digest(secret.reveal().as_bytes());
+    digest.iter().fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+        text
+    })
+}
+
 fn unavailable(error: Error) -> StoreError {
     StoreError::Unavailable(refusal::explained(&error, false))
 }
@@ -240,18 +266,14 @@ impl GameStore for Redis {
 
     async fn login(&self, name: &str) -> Result<Login, StoreError> {
         let drawn = UserToken::new(Uuid::new_v4());
-        let answer = self.run(&self.inner.scripts.login, [name.to_owned(), drawn.to_string()]).await?;
+        let answer =
+            self.run(&self.inner.scripts.login, [name.to_owned(), drawn.to_string(), USERS_KEPT.to_string()]).await?;
         let user = answer.done()?.parse("users", "a user token")?;
         Ok(Login { user, created: user == drawn })
     }
 
-    async fn find(
-        &self,
-        request: Uuid,
-        user: UserToken,
-        participants: u32,
-        _now: DateTime<Utc>,
-    ) -> Result<Seat, StoreError> {
+    async fn find(&self, find: Find) -> Result<Seat, StoreError> {
+        let Find { request, user, participants, secret, wait } = find;
         assert!(participants >= 2, "a game has 2 seats or more, not {participants}");
         let roster = self.inner.heroes.roster(&self.inner.pool, self.inner.command_timeout).await?;
         let candidates = roster.draw(participants, &mut rand::rng())?;
@@ -262,6 +284,13 @@ impl GameStore for Redis {
             participants.to_string(),
             GameToken::new(Uuid::new_v4()).to_string(),
             OPEN_GAMES_LOOKED_AT.to_string(),
+            digest(Some(secret)),
+            wait.min(GAME_KEPT).as_millis().max(1).to_string(),
+            UNATTENDED_SEATS.to_string(),
+            TRUSTED_SEATS.to_string(),
+            WAITING_GAMES.to_string(),
+            GAME_KEPT.as_millis().to_string(),
+            TIMED_OUT_KEPT.as_millis().to_string(),
         ];
         for candidate in candidates {
             arguments.extend([
@@ -276,6 +305,37 @@ impl GameStore for Redis {
             game: fields.parse(&open, "a game token")?,
             hero: HeroId(fields.parse(&format!("requests:{request}"), "a hero's id")?),
         })
+    }
+
+    async fn attend(
+        &self,
+        game: GameToken,
+        user: UserToken,
+        secret: Option<SeatSecret>,
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        let kept_ms = TIMED_OUT_KEPT.as_millis().to_string();
+        let arguments = [game.to_string(), user.to_string(), digest(secret), kept_ms];
+        match self.run(&self.inner.scripts.attend, arguments).await? {
+            Answer::Refused(refusal) => Ok(Err(refusal)),
+            answer => Ok(Ok(answer.done().map(drop)?)),
+        }
+    }
+
+    async fn leave(&self, game: GameToken, user: UserToken) -> Result<(), StoreError> {
+        self.run(&self.inner.scripts.leave, [game.to_string(), user.to_string()]).await.map(drop)
+    }
+
+    async fn sweep(&self) -> Result<bool, StoreError> {
+        let arguments = [
+            SWEPT_AT_ONCE.to_string(),
+            TIMED_OUT_KEPT.as_millis().to_string(),
+            GAMES_KEPT.to_string(),
+            USERS_KEPT.to_string(),
+            GAME_KEPT.as_millis().to_string(),
+        ];
+        let done: u8 =
+            self.run(&self.inner.scripts.sweep, arguments).await?.done()?.parse("games:waiting", "a number")?;
+        Ok(done == 1)
     }
 
     async fn hero(&self, game: GameToken, user: UserToken) -> Result<Option<Fighter>, StoreError> {
@@ -296,12 +356,14 @@ impl GameStore for Redis {
         &self,
         game: GameToken,
         user: UserToken,
+        secret: Option<SeatSecret>,
         enemy: UserToken,
         now: DateTime<Utc>,
         limits: Limits,
     ) -> Result<Result<Outcome, Refusal>, StoreError> {
         let [a, b, c, d] = AttackRecord::attack_parts(now.trunc_subsecs(6), game, user, enemy);
-        let arguments = [game.to_string(), user.to_string(), enemy.to_string(), limits.rounds.to_string(), a, b, c, d];
+        let (rounds, digest) = (limits.rounds.to_string(), digest(secret));
+        let arguments = [game.to_string(), user.to_string(), enemy.to_string(), rounds, a, b, c, d, digest];
         match self.run(&self.inner.scripts.attack, arguments).await? {
             Answer::Refused(refusal) => Ok(Err(refusal)),
             answer => Ok(Ok(answer.done()?.outcome(game)?)),
@@ -332,7 +394,8 @@ impl GameStore for Redis {
     }
 
     async fn time_out(&self, game: GameToken) -> Result<bool, StoreError> {
-        let arguments = [game.to_string(), Uuid::new_v4().to_string(), REQUEST_KEPT.as_secs().to_string()];
+        let kept_ms = TIMED_OUT_KEPT.as_millis().to_string();
+        let arguments = [game.to_string(), Uuid::new_v4().to_string(), REQUEST_KEPT.as_secs().to_string(), kept_ms];
         Ok(!matches!(self.run(&self.inner.scripts.time_out, arguments).await?, Answer::None))
     }
 

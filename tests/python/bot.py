@@ -66,7 +66,8 @@ HERO = {"token": token, "id": number, "attack": number, "health": number}
 CREATED = {"PAYLOAD": {}, "STATUS": "USER CREATED"}
 LOGIN = {"PAYLOAD": {"USER_TOKEN": token}}
 # The first `S` is missing on the wire too.
-FOUND = {"PAYLOAD": {"GAME_TOKEN": token, "HERO_ID": number}, "STATUS": {"JOINED": "SUCESS"}}
+# The secret of a seat is ours; a client of the reference takes no notice of it, and neither does this one.
+FOUND = {"PAYLOAD": {"GAME_TOKEN": token, "HERO_ID": number, "SEAT": token}, "STATUS": {"JOINED": "SUCESS"}}
 START = {
     "TIMESTAMP": timestamp,
     "PAYLOAD": {"GAME_TOKEN": token, "PARTICIPANTS": tokens, "PARTICIPANTS_HEROS": heroes},

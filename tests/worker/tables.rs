@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use superhero_event::{Cleaning, Task, message, topic};
-use superhero_game::{GameToken, Hero, Limits, Refusal, UserToken};
+use superhero_game::{GameToken, Hero, Limits, Refusal, SeatSecret, UserToken};
 use superhero_store::memory::Memory;
-use superhero_store::{GameStore, Login, Outcome, Seat, Snapshot, StoreError, Subscription};
+use superhero_store::{Find, GameStore, Login, Outcome, Seat, Snapshot, StoreError, Subscription};
 use uuid::Uuid;
 
 use super::setting::{PATIENCE, Producer, Setting, offsets};
@@ -27,7 +27,7 @@ pub async fn played(store: &Memory) -> Result<(GameToken, [UserToken; 2])> {
     let mut on_turn = store.snapshot(game).await?.context("it was begun")?.order.first().copied();
     while let Some(user) = on_turn {
         let enemy = if user == players[0] { players[1] } else { players[0] };
-        let outcome = store.attack(game, user, enemy, Utc::now(), LIMITS).await?;
+        let outcome = store.attack(game, user, None, enemy, Utc::now(), LIMITS).await?;
         on_turn = outcome.map_err(|refusal| anyhow::anyhow!("{refusal}"))?.next;
     }
     Ok((game, players))
@@ -38,7 +38,7 @@ async fn begun(store: &Memory) -> Result<(GameToken, [UserToken; 2])> {
     let mut game = None;
     for player in &mut players {
         *player = store.login(&Uuid::new_v4().to_string()).await?.user;
-        game = Some(store.find(Uuid::new_v4(), *player, 2, Utc::now()).await?.game);
+        game = Some(store.find(a_find(*player)).await?.game);
     }
     Ok((game.context("two have found it")?, players))
 }
@@ -147,6 +147,11 @@ pub async fn a_panic_of_one_partition_is_survived_by_all(kafka: &Kafka, folder: 
     Ok(())
 }
 
+fn a_find(user: UserToken) -> Find {
+    let (request, secret) = (Uuid::new_v4(), SeatSecret::new(Uuid::new_v4()));
+    Find { request, user, participants: 2, secret, wait: Duration::from_secs(3600) }
+}
+
 #[derive(Clone, Copy)]
 enum Trouble {
     Silence,
@@ -177,8 +182,25 @@ impl GameStore for Troubled {
         self.games.login(name).await
     }
 
-    async fn find(&self, request: Uuid, user: UserToken, seats: u32, now: DateTime<Utc>) -> Result<Seat, StoreError> {
-        self.games.find(request, user, seats, now).await
+    async fn find(&self, find: Find) -> Result<Seat, StoreError> {
+        self.games.find(find).await
+    }
+
+    async fn attend(
+        &self,
+        game: GameToken,
+        user: UserToken,
+        secret: Option<SeatSecret>,
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        self.games.attend(game, user, secret).await
+    }
+
+    async fn leave(&self, game: GameToken, user: UserToken) -> Result<(), StoreError> {
+        self.games.leave(game, user).await
+    }
+
+    async fn sweep(&self) -> Result<bool, StoreError> {
+        self.games.sweep().await
     }
 
     async fn hero(&self, game: GameToken, user: UserToken) -> Result<Option<superhero_game::Fighter>, StoreError> {
@@ -189,11 +211,12 @@ impl GameStore for Troubled {
         &self,
         game: GameToken,
         user: UserToken,
+        secret: Option<SeatSecret>,
         enemy: UserToken,
         now: DateTime<Utc>,
         limits: Limits,
     ) -> Result<Result<Outcome, Refusal>, StoreError> {
-        self.games.attack(game, user, enemy, now, limits).await
+        self.games.attack(game, user, secret, enemy, now, limits).await
     }
 
     async fn forfeit(

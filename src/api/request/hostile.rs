@@ -64,7 +64,7 @@ enum Change {
     Value(Index, String),
     Drop(Index),
     Twice(Index),
-    More(String),
+    More(&'static str, String),
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -72,7 +72,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         3 => (any::<Index>(), any_value()).prop_map(|(at, value)| Change::Value(at, value)),
         1 => any::<Index>().prop_map(Change::Drop),
         1 => any::<Index>().prop_map(Change::Twice),
-        1 => any_value().prop_map(Change::More),
+        1 => (select(vec!["MORE", Field::Seat.name()]), any_value()).prop_map(|(name, value)| Change::More(name, value)),
     ];
     prop::collection::vec(change, 0..3)
 }
@@ -90,7 +90,7 @@ fn changed(endpoint: Endpoint, changes: Vec<Change>) -> String {
             Change::Value(at, value) => place(at).into_iter().for_each(|at| payload[at].1.clone_from(&value)),
             Change::Drop(at) => place(at).into_iter().for_each(|at| drop(payload.remove(at))),
             Change::Twice(at) => place(at).into_iter().for_each(|at| payload.push(payload[at].clone())),
-            Change::More(value) => payload.push(("MORE", value)),
+            Change::More(name, value) => payload.push((name, value)),
         }
     }
     let payload: Vec<String> = payload.into_iter().map(|(name, value)| format!(r#""{name}":{value}"#)).collect();
@@ -127,6 +127,8 @@ fn check(text: &str) -> Result<(), TestCaseError> {
             Rejection::ParticipantsOutside { max: MAX } => {
                 !value(Field::Participants).unwrap().as_u64().is_some_and(|n| (2..=MAX.into()).contains(&n))
             }
+            Rejection::NameTooLong => value(Field::User).unwrap().as_str().unwrap().len() > MAX_NAME_BYTES,
+            Rejection::WrongSeat => value(Field::Seat).unwrap().as_str().unwrap().parse::<SeatSecret>().is_err(),
             Rejection::UnknownAction => value(Field::Action).unwrap() != "ATTACK",
             Rejection::UnknownGame => value(Field::GameToken).unwrap().as_str().unwrap().parse::<GameToken>().is_err(),
             Rejection::UnknownUser => value(Field::UserToken).unwrap().as_str().unwrap().parse::<UserToken>().is_err(),

@@ -1,9 +1,11 @@
 //! What subscribers are told.
 
+use std::time::Duration;
+
 use tokio::task::JoinSet;
 
-use super::{Arena, UNLIMITED, find, new_user, next_event, start_of_time};
-use crate::{GameEvent, GameStore, Status};
+use super::{Arena, UNLIMITED, a_find, find, new_user, next_event, start_of_time, swept};
+use crate::{Find, GameEvent, GameStore, Status};
 
 pub(super) async fn two_subscribers_see_all_events_in_order<S: GameStore>(store: S) {
     const SEATS: u32 = 10;
@@ -93,4 +95,24 @@ pub(super) async fn a_started_game_does_not_time_out<S: GameStore>(store: S) {
     let before = arena.snapshot().await;
     assert!(!store.time_out(arena.game).await.unwrap());
     assert_eq!(arena.snapshot().await, before);
+}
+
+pub(super) async fn a_game_whose_time_is_over_times_out_whoever_sees_it<S: GameStore>(store: S) {
+    const SEATS: u32 = 18;
+    let user = new_user();
+    // Long enough for what is done within, on a slow machine as well.
+    let wait = Duration::from_secs(2);
+    let game = store.find(Find { wait, ..a_find(user, SEATS) }).await.unwrap().game;
+    let mut subscription = store.subscribe(game).await.unwrap();
+    store.attend(game, user, None).await.unwrap().unwrap();
+    let waits = store.snapshot(game).await.unwrap().unwrap().waits.expect("it waits");
+    assert!(waits <= wait, "{waits:?}");
+    swept(&store, game, |game| game.is_some_and(|game| game.status == Status::TimedOut)).await;
+    assert_eq!(next_event(&mut subscription).await, GameEvent::TimedOut);
+    assert!(!store.time_out(game).await.unwrap(), "it has timed out once");
+    let snapshot = store.snapshot(game).await.unwrap().expect("whoever comes late is told");
+    assert_eq!((snapshot.waits, snapshot.fighters.len()), (None, 1));
+    let other = find(&store, user, SEATS).await.game;
+    assert_ne!(other, game);
+    assert!(store.time_out(other).await.unwrap());
 }

@@ -59,14 +59,14 @@ pub(super) async fn refusals_change_nothing<S: GameStore>(store: S) {
         assert_eq!(arena.snapshot().await, before, "{refusal}");
     }
     let nowhere = GameToken::new(Uuid::new_v4());
-    let attack = store.attack(nowhere, user, enemy, start_of_time(), UNLIMITED).await.unwrap();
+    let attack = store.attack(nowhere, user, None, enemy, start_of_time(), UNLIMITED).await.unwrap();
     assert_eq!(attack, Err(Refusal::UnknownGame));
     assert_eq!(store.snapshot(nowhere).await.unwrap(), None);
 
     const OWN_SEATS: u32 = 9;
     let waiting = find(&store, user, OWN_SEATS).await.game;
     for status in [Status::WaitingLobby, Status::TimedOut] {
-        let attack = store.attack(waiting, user, user, start_of_time(), UNLIMITED).await.unwrap();
+        let attack = store.attack(waiting, user, None, user, start_of_time(), UNLIMITED).await.unwrap();
         assert_eq!(attack, Err(Refusal::NotInProgress), "{status:?}");
         let snapshot = store.snapshot(waiting).await.unwrap().expect("the game is known");
         assert_eq!((snapshot.status, snapshot.records.len()), (status, 0));
@@ -138,7 +138,7 @@ pub(super) async fn a_repeated_attack_gets_its_outcome_again<S: GameStore>(store
         made.push((order[0], order[1], arena.now, outcome));
         let before = arena.snapshot().await;
         for (user, enemy, now, outcome) in &made {
-            let again = store.attack(arena.game, *user, *enemy, *now, limits).await.unwrap();
+            let again = store.attack(arena.game, *user, None, *enemy, *now, limits).await.unwrap();
             assert_eq!(again.as_ref(), Ok(outcome));
         }
         assert_eq!(arena.snapshot().await, before);
@@ -146,9 +146,10 @@ pub(super) async fn a_repeated_attack_gets_its_outcome_again<S: GameStore>(store
             break;
         }
         let (user, enemy, now, _) = made[0];
-        let later = store.attack(arena.game, user, enemy, now + TimeDelta::microseconds(1), limits).await.unwrap();
+        let later =
+            store.attack(arena.game, user, None, enemy, now + TimeDelta::microseconds(1), limits).await.unwrap();
         assert_eq!(later, Err(Refusal::OutOfTurn), "another time is another attack");
-        let other = store.attack(arena.game, user, new_user(), now, limits).await.unwrap();
+        let other = store.attack(arena.game, user, None, new_user(), now, limits).await.unwrap();
         assert_eq!(other, Err(Refusal::OutOfTurn), "another enemy is another attack");
     }
 }
@@ -160,7 +161,7 @@ pub(super) async fn concurrent_repetitions_hit_once<S: GameStore>(store: S) {
     let mut attacks = JoinSet::new();
     for _ in 0..16 {
         let store = store.clone();
-        attacks.spawn(async move { store.attack(game, user, enemy, now, UNLIMITED).await.unwrap().unwrap() });
+        attacks.spawn(async move { store.attack(game, user, None, enemy, now, UNLIMITED).await.unwrap().unwrap() });
     }
     let outcomes = attacks.join_all().await;
     assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{outcomes:?}");

@@ -44,14 +44,15 @@ async fn play<S: GameStore>(mut arena: Arena<S>, limits: Limits, mut rng: StdRng
                 let expected = duel
                     .attack(user, enemy, limits)
                     .map(|made| outcome(&duel, attack_record(&arena, user, enemy, made), made));
-                let outcome = arena.store.attack(arena.game, user, enemy, now, limits).await.unwrap();
+                let outcome = arena.store.attack(arena.game, user, None, enemy, now, limits).await.unwrap();
                 assert_eq!(outcome, expected, "{context}");
                 last = outcome.ok().or(last);
             }
             80..95 => {
                 let Some(Outcome { record, .. }) = &last else { continue };
                 let Action::Attack { enemy, .. } = record.action else { continue };
-                let again = arena.store.attack(arena.game, record.user, enemy, record.timestamp, limits).await.unwrap();
+                let again =
+                    arena.store.attack(arena.game, record.user, None, enemy, record.timestamp, limits).await.unwrap();
                 assert_eq!(again.as_ref().ok(), last.as_ref(), "{context}");
                 continue;
             }

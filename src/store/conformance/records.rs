@@ -5,8 +5,8 @@ use std::time::Duration;
 use superhero_game::{GameToken, Hero, HeroId, Refusal};
 use uuid::Uuid;
 
-use super::{Arena, UNLIMITED, fighter, find, new_user};
-use crate::{GameStore, Status};
+use super::{Arena, UNLIMITED, a_find, fighter, find, new_user, swept};
+use crate::{Find, GameStore, Status};
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
@@ -17,6 +17,8 @@ pub(super) async fn what_is_not_known_is_none<S: GameStore>(store: S) {
     assert_eq!(store.hero(nowhere, new_user()).await.unwrap(), None);
     assert!(!store.time_out(nowhere).await.unwrap());
     store.clean(nowhere, Duration::ZERO).await.unwrap();
+    assert_eq!(store.attend(nowhere, new_user(), None).await.unwrap(), Err(Refusal::UnknownGame));
+    store.leave(nowhere, new_user()).await.unwrap();
     let mut silent = store.subscribe(nowhere).await.unwrap();
     assert!(silent.events.try_recv().is_err());
     assert!(!silent.events.is_closed());
@@ -44,7 +46,7 @@ pub(super) async fn a_cleaned_game_is_gone_after_its_expiry<S: GameStore>(store:
     store.clean(arena.game, Duration::ZERO).await.unwrap();
     assert_eq!(store.snapshot(arena.game).await.unwrap(), None);
     assert_eq!(store.hero(arena.game, order[0]).await.unwrap(), None);
-    let attack = store.attack(arena.game, order[0], order[1], arena.now, UNLIMITED).await.unwrap();
+    let attack = store.attack(arena.game, order[0], None, order[1], arena.now, UNLIMITED).await.unwrap();
     assert_eq!(attack, Err(Refusal::UnknownGame));
     assert_eq!(store.snapshot(arena.game).await.unwrap(), None);
 }
@@ -55,6 +57,24 @@ pub(super) async fn a_cleaned_game_takes_no_more_players<S: GameStore>(store: S)
         let game = find(&store, new_user(), SEATS).await.game;
         store.clean(game, expiry).await.unwrap();
         let other = find(&store, new_user(), SEATS).await.game;
+        assert_ne!(other, game);
+        assert!(store.time_out(other).await.unwrap());
+    }
+}
+
+pub(super) async fn a_game_that_nobody_attends_goes_with_its_time<S: GameStore>(store: S) {
+    const SEATS: u32 = 19;
+    let (left, never) = (new_user(), new_user());
+    for user in [left, never] {
+        let wait = Duration::from_millis(if user == left { 500 } else { 1 });
+        let game = store.find(Find { wait, ..a_find(user, SEATS) }).await.unwrap().game;
+        if user == left {
+            let _ = store.attend(game, user, None).await.unwrap();
+            store.leave(game, user).await.unwrap();
+        }
+        swept(&store, game, |game| game.is_none()).await;
+        assert_eq!(store.hero(game, user).await.unwrap(), None);
+        let other = find(&store, user, SEATS).await.game;
         assert_ne!(other, game);
         assert!(store.time_out(other).await.unwrap());
     }

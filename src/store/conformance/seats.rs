@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use superhero_game::Refusal;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{find, new_user, start_of_time};
-use crate::{GameStore, Status, StoreError};
+use super::{SEATING, UNLIMITED, a_find, find, new_secret, new_user, start_of_time};
+use crate::{Find, GameStore, Status, StoreError, TRUSTED_SEATS, UNATTENDED_SEATS};
 
 pub(super) async fn a_name_has_one_token<S: GameStore>(store: S) {
     let name = format!("USER{}", Uuid::new_v4());
@@ -68,18 +69,18 @@ pub(super) async fn a_user_never_sits_twice_in_one_game<S: GameStore>(store: S) 
 
 pub(super) async fn a_repeated_find_keeps_its_seat<S: GameStore>(store: S) {
     const SEATS: u32 = 7;
-    let (request, user) = (Uuid::new_v4(), new_user());
+    let again = a_find(new_user(), SEATS);
     let mut finds = JoinSet::new();
     for _ in 0..8 {
         let store = store.clone();
-        finds.spawn(async move { store.find(request, user, SEATS, start_of_time()).await.unwrap() });
+        finds.spawn(async move { store.find(again).await.unwrap() });
     }
     let seats = finds.join_all().await;
     assert!(seats.iter().all(|seat| *seat == seats[0]), "{seats:?}");
     let snapshot = store.snapshot(seats[0].game).await.unwrap().expect("the game is known");
     assert_eq!(snapshot.fighters.len(), 1);
     assert!(store.time_out(seats[0].game).await.unwrap());
-    assert_eq!(store.find(request, user, SEATS, start_of_time()).await.unwrap(), seats[0]);
+    assert_eq!(store.find(again).await.unwrap(), seats[0]);
 }
 
 pub(super) async fn the_last_seat_starts_the_game<S: GameStore>(store: S) {
@@ -105,6 +106,115 @@ pub(super) async fn the_last_seat_starts_the_game<S: GameStore>(store: S) {
 }
 
 pub(super) async fn a_game_with_more_seats_than_heroes_is_not_opened<S: GameStore>(store: S) {
-    let found = store.find(Uuid::new_v4(), new_user(), 1_000_000, start_of_time()).await;
+    let found = store.find(a_find(new_user(), 1_000_000)).await;
     assert!(matches!(found, Err(StoreError::NoHeroes)), "{found:?}");
+}
+
+pub(super) async fn games_that_somebody_attends_are_filled_first<S: GameStore>(store: S) {
+    const SEATS: u32 = 13;
+    let (early, late) = (new_user(), new_user());
+    let first = find(&store, early, SEATS).await.game;
+    let second = find(&store, early, SEATS).await.game;
+    assert_ne!(first, second);
+    store.attend(second, early, None).await.unwrap().unwrap();
+    assert_eq!(find(&store, late, SEATS).await.game, second, "somebody waits there");
+    assert_eq!(find(&store, late, SEATS).await.game, first, "the user has a seat in the other already");
+    for game in [first, second] {
+        assert!(store.time_out(game).await.unwrap());
+    }
+}
+
+pub(super) async fn nobody_is_seated_with_whoever_left<S: GameStore>(store: S) {
+    const SEATS: u32 = 15;
+    let user = new_user();
+    let left = find(&store, user, SEATS).await.game;
+    store.attend(left, user, None).await.unwrap().unwrap();
+    store.leave(left, user).await.unwrap();
+    let other = find(&store, new_user(), SEATS).await.game;
+    assert_ne!(other, left);
+    store.attend(left, user, None).await.unwrap().unwrap();
+    assert_eq!(find(&store, new_user(), SEATS).await.game, left, "the user is back");
+    for game in [left, other] {
+        assert!(store.time_out(game).await.unwrap());
+    }
+}
+
+pub(super) async fn nobody_is_seated_with_a_user_who_takes_many_seats_and_comes_to_none<S: GameStore>(store: S) {
+    const SEATS: u32 = 16;
+    let ghost = new_user();
+    let mut games = Vec::new();
+    for _ in 0..2 * TRUSTED_SEATS {
+        games.push(find(&store, ghost, SEATS).await.game);
+    }
+    let honest = find(&store, new_user(), SEATS).await.game;
+    assert!(!games.contains(&honest), "seated with whoever is not there");
+    assert_eq!(find(&store, new_user(), SEATS).await.game, honest);
+    // It was not listed when it was opened.
+    let last = games[games.len() - 1];
+    store.attend(last, ghost, None).await.unwrap().unwrap();
+    assert_eq!(find(&store, new_user(), SEATS).await.game, last, "its user has come");
+    for game in games.into_iter().chain([honest]) {
+        assert!(store.time_out(game).await.unwrap());
+    }
+}
+
+pub(super) async fn a_user_has_no_more_unattended_seats_than_there_may_be<S: GameStore>(store: S) {
+    const SEATS: u32 = 17;
+    let user = new_user();
+    let mut games = Vec::new();
+    for _ in 0..UNATTENDED_SEATS {
+        games.push(find(&store, user, SEATS).await.game);
+    }
+    let one_more = || store.find(a_find(user, SEATS));
+    assert!(matches!(one_more().await, Err(StoreError::TooManySeats)));
+    store.attend(games[0], user, None).await.unwrap().unwrap();
+    games.push(one_more().await.unwrap().game);
+    assert!(matches!(one_more().await, Err(StoreError::TooManySeats)));
+    let other = find(&store, new_user(), SEATS).await.game;
+    assert_eq!(other, games[0], "others have seats of their own");
+    for game in games {
+        assert!(store.time_out(game).await.unwrap());
+    }
+}
+
+pub(super) async fn a_seat_that_its_user_came_to_with_the_secret_takes_nothing_without<S: GameStore>(store: S) {
+    let _seating = SEATING.lock().await;
+    let users = BTreeSet::from([new_user(), new_user()]);
+    let (on_turn, other) = (*users.first().unwrap(), *users.last().unwrap());
+    let secret = new_secret();
+    let game = store.find(Find { secret, ..a_find(on_turn, 2) }).await.unwrap().game;
+    let of_other = new_secret();
+    assert_eq!(store.find(Find { secret: of_other, ..a_find(other, 2) }).await.unwrap().game, game);
+    let attend = |secret| store.attend(game, on_turn, secret);
+    let attack = |user, enemy, secret| store.attack(game, user, secret, enemy, start_of_time(), UNLIMITED);
+    for wrong in [new_secret(), of_other] {
+        assert_eq!(attend(Some(wrong)).await.unwrap(), Err(Refusal::WrongSeat));
+        assert_eq!(attack(on_turn, other, Some(wrong)).await.unwrap(), Err(Refusal::WrongSeat));
+    }
+    assert_eq!(attend(None).await.unwrap(), Ok(()), "nobody has shown the secret yet");
+    assert_eq!(attend(Some(secret)).await.unwrap(), Ok(()));
+    for wrong in [None, Some(of_other)] {
+        assert_eq!(attend(wrong).await.unwrap(), Err(Refusal::WrongSeat));
+        assert_eq!(attack(on_turn, other, wrong).await.unwrap(), Err(Refusal::WrongSeat));
+    }
+    assert!(store.snapshot(game).await.unwrap().unwrap().records.is_empty());
+    // An attack shows it as well, even one that is refused.
+    assert_eq!(attack(other, on_turn, Some(of_other)).await.unwrap(), Err(Refusal::OutOfTurn));
+    assert_eq!(attack(other, on_turn, None).await.unwrap(), Err(Refusal::WrongSeat));
+    let outcome = attack(on_turn, other, Some(secret)).await.unwrap().unwrap();
+    assert_eq!(outcome.record.user, on_turn);
+}
+
+pub(super) async fn a_seat_whose_secret_nobody_has_shown_takes_whoever_has_the_token<S: GameStore>(store: S) {
+    let _seating = SEATING.lock().await;
+    let users = BTreeSet::from([new_user(), new_user()]);
+    let (on_turn, other) = (*users.first().unwrap(), *users.last().unwrap());
+    let game = find(&store, on_turn, 2).await.game;
+    assert_eq!(find(&store, other, 2).await.game, game);
+    assert_eq!(store.attend(game, on_turn, None).await.unwrap(), Ok(()));
+    let attack = store.attack(game, on_turn, None, other, start_of_time(), UNLIMITED).await.unwrap();
+    assert_eq!(attack.unwrap().record.user, on_turn);
+    for nobody in [new_user(), new_user()] {
+        assert_eq!(store.attend(game, nobody, None).await.unwrap(), Err(Refusal::NotAPlayer));
+    }
 }

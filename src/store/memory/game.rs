@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use superhero_game::{Action, AttackRecord, Duel, Fighter, GameToken, Limits, Move, Refusal, UserToken};
+use superhero_game::{Action, AttackRecord, Duel, Fighter, GameToken, Limits, Move, Refusal, SeatSecret, UserToken};
 use tokio::time::Instant;
 
 use crate::{GameEvent, Outcome, Snapshot, Status};
@@ -14,8 +14,45 @@ pub(super) struct Game {
     host: UserToken,
     phase: Phase,
     records: Vec<AttackRecord>,
-    /// When it goes, once it was cleaned.
-    pub(super) expires: Option<Instant>,
+    chairs: BTreeMap<UserToken, Chair>,
+    /// Until when it waits for players.
+    pub(super) waits_until: Instant,
+    /// Whether it takes players as long as it waits for them.
+    pub(super) is_listed: bool,
+    /// When it goes.
+    pub(super) expires: Instant,
+}
+
+/// What of a seat is nobody's business but its user's.
+#[derive(Debug)]
+struct Chair {
+    secret: SeatSecret,
+    /// Whether it takes nothing without the secret.
+    is_claimed: bool,
+    presence: Presence,
+}
+
+/// Whether the user is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// Not yet; nobody is seated with it from `until` on.
+    Awaited {
+        until: Instant,
+    },
+    Attends,
+    Left,
+}
+
+impl Chair {
+    fn claim(&mut self, secret: Option<SeatSecret>) -> Result<(), Refusal> {
+        match secret {
+            Some(secret) if secret != self.secret => return Err(Refusal::WrongSeat),
+            None if self.is_claimed => return Err(Refusal::WrongSeat),
+            Some(_) => self.is_claimed = true,
+            None => {}
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -28,8 +65,51 @@ enum Phase {
 
 impl Game {
     /// A game that waits for its players, the host among them.
-    pub(super) fn new(seats: u32, host: UserToken) -> Self {
-        Self { seats, host, phase: Phase::Waiting(BTreeMap::new()), records: Vec::new(), expires: None }
+    pub(super) fn new(seats: u32, host: UserToken, waits_until: Instant, expires: Instant) -> Self {
+        Self {
+            seats,
+            host,
+            phase: Phase::Waiting(BTreeMap::new()),
+            records: Vec::new(),
+            chairs: BTreeMap::new(),
+            waits_until,
+            is_listed: true,
+            expires,
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting(_))
+    }
+
+    /// Whether somebody is there.
+    pub(super) fn is_attended(&self) -> bool {
+        self.chairs.values().any(|chair| chair.presence == Presence::Attends)
+    }
+
+    /// Whether the user can be seated with those who have seats, whom it would not wait for in vain as far as can be told.
+    pub(super) fn welcomes(&self, user: UserToken, now: Instant, is_trusted: impl Fn(UserToken) -> bool) -> bool {
+        self.is_listed
+            && self.is_waiting()
+            && !self.chairs.contains_key(&user)
+            && self.chairs.iter().all(|(user, chair)| match chair.presence {
+                Presence::Attends => true,
+                Presence::Awaited { until } => now < until && is_trusted(*user),
+                Presence::Left => false,
+            })
+    }
+
+    pub(super) fn attend(&mut self, user: UserToken, secret: Option<SeatSecret>) -> Result<(), Refusal> {
+        let chair = self.chairs.get_mut(&user).ok_or(Refusal::NotAPlayer)?;
+        chair.claim(secret)?;
+        chair.presence = Presence::Attends;
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self, user: UserToken) {
+        if let Some(chair) = self.chairs.get_mut(&user) {
+            chair.presence = Presence::Left;
+        }
     }
 
     pub(super) fn fighters(&self) -> &BTreeMap<UserToken, Fighter> {
@@ -39,7 +119,7 @@ impl Game {
         }
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self, now: Instant) -> Snapshot {
         let (status, order) = match &self.phase {
             Phase::Waiting(_) => (Status::WaitingLobby, Vec::new()),
             Phase::TimedOut(_) => (Status::TimedOut, Vec::new()),
@@ -50,6 +130,7 @@ impl Game {
             status,
             seats: self.seats,
             host: self.host,
+            waits: self.is_waiting().then(|| self.waits_until.saturating_duration_since(now)),
             fighters: self.fighters().clone(),
             order,
             records: self.records.clone(),
@@ -58,7 +139,15 @@ impl Game {
 
     /// Seats a player of a game that waits with the first candidate that is free. Answers its fighter and, when the game
     /// has started with it, who is on turn.
-    pub(super) fn seat(&mut self, user: UserToken, candidates: &[Fighter]) -> (Fighter, Option<UserToken>) {
+    pub(super) fn seat(
+        &mut self,
+        user: UserToken,
+        secret: SeatSecret,
+        awaited_until: Instant,
+        candidates: &[Fighter],
+    ) -> (Fighter, Option<UserToken>) {
+        let presence = Presence::Awaited { until: awaited_until };
+        self.chairs.insert(user, Chair { secret, is_claimed: false, presence });
         let Phase::Waiting(fighters) = &mut self.phase else { unreachable!("only games that wait are open") };
         let is_free = |candidate: &&Fighter| fighters.values().all(|taken| taken.hero != candidate.hero);
         let fighter = *candidates.iter().find(is_free).expect("there are as many candidates as seats");
@@ -84,6 +173,7 @@ impl Game {
         &mut self,
         game: GameToken,
         user: UserToken,
+        secret: Option<SeatSecret>,
         enemy: UserToken,
         now: DateTime<Utc>,
         limits: Limits,
@@ -97,6 +187,9 @@ impl Game {
             return Ok((self.outcome(recent + index), None));
         }
         let Phase::Going(duel) = &mut self.phase else { return Err(Refusal::NotInProgress) };
+        if let Some(chair) = self.chairs.get_mut(&user) {
+            chair.claim(secret)?;
+        }
         let going = one_more_move(duel, limits);
         let Move { damage, health_prior, health_post, .. } = duel.attack(user, enemy, going)?;
         let action = Action::Attack { enemy, damage, health_prior, health_post };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use fred::types::Value;
 use superhero_game::{AttackRecord, Fighter, GameToken, HeroId, Refusal, UserToken};
@@ -9,16 +10,18 @@ use superhero_game::{AttackRecord, Fighter, GameToken, HeroId, Refusal, UserToke
 use crate::{Outcome, Snapshot, Status, StoreError};
 
 /// What `malformed` in `keys.lua` and the readers here expect; the script's text becomes the entry of this list.
-const EXPECTED: [&str; 11] = [
+const EXPECTED: [&str; 13] = [
     "a hash",
     "a list",
     "a list of players",
     "a seat",
+    "a seat's claim, presence and digest",
     "a set",
     "a set with fewer heroes than seats",
     "a sorted set",
     "a status",
     "a string",
+    "a user token",
     "a whole number",
     "an attack record",
 ];
@@ -39,6 +42,11 @@ impl Answer {
             "ok" => Ok(Self::Done(fields)),
             "none" => Ok(Self::None),
             "refused" => refusal(&fields.text()).map(Self::Refused),
+            "full" => Err(match fields.text().as_str() {
+                "seats" => StoreError::TooManySeats,
+                "games" => StoreError::TooManyGames,
+                other => not_ours(&format!("full: {other}")),
+            }),
             "malformed" => {
                 let (key, value, expected) = (fields.text(), fields.text(), fields.text());
                 let expected = EXPECTED.into_iter().find(|known| *known == expected);
@@ -66,6 +74,7 @@ fn refusal(word: &str) -> Result<Refusal, StoreError> {
         "UnknownGame" => Refusal::UnknownGame,
         "NotInProgress" => Refusal::NotInProgress,
         "NotAPlayer" => Refusal::NotAPlayer,
+        "WrongSeat" => Refusal::WrongSeat,
         "OutOfTurn" => Refusal::OutOfTurn,
         "OneSelf" => Refusal::OneSelf,
         "EnemyNotInGame" => Refusal::EnemyNotInGame,
@@ -184,7 +193,13 @@ impl Fields {
             let user: UserToken = players.parse(&format!("games:{game}"), "a user token")?;
             fighters.insert(user, players.fighter(&format!("games:{game}:superheros:{user}"))?);
         }
-        Ok(Snapshot { status, seats, host, fighters, order, records })
+        let waits = match self.text().as_str() {
+            "" => None,
+            text => Some(Duration::from_millis(
+                text.parse().map_err(|_| malformed("games:waiting", text.to_owned(), "a whole number"))?,
+            )),
+        };
+        Ok(Snapshot { status, seats, host, waits, fighters, order, records })
     }
 }
 
@@ -212,7 +227,7 @@ mod tests {
     fn snapshot() -> Vec<Value> {
         let list = |texts: &[&str]| Value::Array(texts.iter().map(|text| Value::from(*text)).collect());
         let mut fields: Vec<Value> = ["ok", Status::Completed.as_str(), "2", USER].map(Value::from).to_vec();
-        fields.extend([list(&[USER]), list(&[&record()]), list(&[USER, "7", "30", "50"])]);
+        fields.extend([list(&[USER]), list(&[&record()]), list(&[USER, "7", "30", "50"]), "".into()]);
         fields
     }
 
@@ -255,7 +270,7 @@ mod tests {
 
     /// A snapshot with anything in place of one of its fields, or behind them.
     fn snapshots() -> impl Strategy<Value = Value> {
-        (0..8usize, prop::option::of(any_value())).prop_map(|(at, strange)| {
+        (0..9usize, prop::option::of(any_value())).prop_map(|(at, strange)| {
             let mut fields = snapshot();
             match strange {
                 Some(value) if at < fields.len() => fields[at] = value,

@@ -1,5 +1,5 @@
 -- ARGV: game, user, enemy, rounds, then the record's text before the damage, between it and the health before, between
--- that and the health after, and to the end. Answers an outcome or a refusal.
+-- that and the health after, and to the end, and the digest of the seat's secret or nothing. Answers an outcome or a refusal.
 
 local function contains(players, user)
   for _, player in ipairs(players) do
@@ -24,15 +24,22 @@ local function main()
   if not status then return { 'refused', 'UnknownGame' } end
   if not is_going(status) then return { 'refused', 'NotInProgress' } end
   if not contains(players, user) then return { 'refused', 'NotAPlayer' } end
+  local seat, digest = seat_of(game, user), ARGV[9]
+  if not opens(seat, digest) then return { 'refused', 'WrongSeat' } end
   local order = order_of(game)
-  if order[1] ~= user then return { 'refused', 'OutOfTurn' } end
-  if enemy == user then return { 'refused', 'OneSelf' } end
-  if not contains(players, enemy) then return { 'refused', 'EnemyNotInGame' } end
-  local prior = points(game, enemy, 'health')
-  if prior == 0 then return { 'refused', 'EnemyDead' } end
-  local damage = points(game, user, 'attack')
-  local post = math.max(prior - damage, 0)
+  local refusal = (order[1] ~= user and 'OutOfTurn')
+    or (enemy == user and 'OneSelf')
+    or (not contains(players, enemy) and 'EnemyNotInGame')
+  local prior = refusal or points(game, enemy, 'health')
+  if prior == 0 then refusal = 'EnemyDead' end
+  local damage = refusal or points(game, user, 'attack')
 
+  if digest ~= '' and not seat.claimed then
+    seat.claimed = true
+    set_seat(game, user, seat)
+  end
+  if refusal then return { 'refused', refusal } end
+  local post = math.max(prior - damage, 0)
   local living, following = #order, order[2]
   redis.call('HSET', fighter_key(game, enemy), 'health', digits(post))
   redis.call('LPOP', order_key(game))

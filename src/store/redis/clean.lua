@@ -5,22 +5,23 @@ local function main()
   local seats_key = 'games:' .. game .. ':participants'
   local seats = text(seats_key)
   if seats then
-    seats = digits(whole(seats_key, seats))
-    read('a list', 'LLEN', 'games:players:' .. seats)
-    read('a list', 'LLEN', 'games:open:' .. seats)
+    seats = whole(seats_key, seats)
+    read('a list', 'LLEN', 'games:players:' .. digits(seats))
+    read('a list', 'LLEN', 'games:open:' .. digits(seats))
+    read('a list', 'LLEN', 'games:attended:' .. digits(seats))
+    read('a sorted set', 'ZCARD', 'games:waiting')
+    read('a sorted set', 'ZCARD', 'games:started')
   end
   read('a sorted set', 'ZSCORE', 'games:participants', game)
   local players = players_of(game)
 
   if seats then
-    redis.call('LREM', 'games:players:' .. seats, 0, game)
-    redis.call('LREM', 'games:open:' .. seats, 0, game)
+    redis.call('LREM', 'games:players:' .. digits(seats), 0, game)
+    leave_open(game, seats)
+    redis.call('ZREM', 'games:waiting', timed(game, seats))
+    redis.call('ZREM', 'games:started', timed(game, seats))
   end
   redis.call('ZREM', 'games:participants', game)
-  redis.call('PEXPIRE', 'games:' .. game, expiry_ms)
-  for _, kind in ipairs({ 'participants', 'status', 'host', 'order', 'superheros', 'logs' }) do
-    redis.call('PEXPIRE', 'games:' .. game .. ':' .. kind, expiry_ms)
-  end
-  for _, user in ipairs(players) do redis.call('PEXPIRE', fighter_key(game, user), expiry_ms) end
+  for _, key in ipairs(keys_of(game, players)) do redis.call('PEXPIRE', key, expiry_ms) end
   return { 'ok' }
 end

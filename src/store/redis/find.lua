@@ -1,13 +1,40 @@
--- ARGV: request, seconds to keep its answer, user, seats, token drawn for a new game, how many open games to look at, then
--- id, attack and health of each candidate hero. Answers game and hero id.
+-- ARGV: request, seconds to keep its answer, user, seats, token drawn for a new game, how many open games to look at, digest of the
+-- seat's secret, milliseconds that a new game waits, the most unattended seats of a user, the most of one that others are seated with, the
+-- most games that wait, milliseconds that a game is kept, and after it has timed out, then id, attack and health of each candidate hero.
+-- Answers game and hero id, or `full` and of what there is too much.
 
-local function joined_game(user, seats, looked_at)
-  local open = 'games:open:' .. digits(seats)
-  for _, game in ipairs(read('a list', 'LRANGE', open, 0, looked_at - 1)) do
-    if status_of(game) ~= 'Waiting Lobby' then
-      leave_open(game, seats)
-    elseif read('a set', 'SISMEMBER', 'games:' .. game, user) == 0 then
-      return game
+-- Games whose time is over that a find looks after: more than it opens.
+local SWEPT = 4
+
+local function unattended(user, now)
+  return read('a sorted set', 'ZCOUNT', 'seats:' .. user, '(' .. digits(now), '+inf')
+end
+
+-- Whether the user can be seated with those who have seats, whom it would not wait for in vain as far as can be told; nil where nobody has
+-- any, since a server of before has opened the game.
+local function welcomes(game, user, now, trusted)
+  local seats = read('a hash', 'HGETALL', seats_key(game))
+  for i = 1, #seats, 2 do
+    local presence = read_seat(game, seats[i + 1]).presence
+    if seats[i] == user or presence == 'left' then return false end
+    if presence ~= 'here' and (tonumber(presence) <= now or unattended(seats[i], now) > trusted) then return false end
+  end
+  return #seats > 0 or nil
+end
+
+local function joined_game(user, seats, looked_at, now, trusted)
+  for _, list in ipairs({ 'games:attended:', 'games:open:' }) do
+    for _, game in ipairs(read('a list', 'LRANGE', list .. digits(seats), 0, looked_at - 1)) do
+      if status_of(game) ~= 'Waiting Lobby' then
+        leave_open(game, seats)
+      else
+        local is_welcome = welcomes(game, user, now, trusted)
+        if is_welcome then return game end
+        if is_welcome == nil then
+          leave_open(game, seats)
+          redis.call('ZADD', 'games:waiting', 'NX', digits(now), timed(game, seats))
+        end
+      end
     end
   end
 end
@@ -24,6 +51,8 @@ end
 local function main()
   local request, kept_secs, user = 'requests:' .. ARGV[1], ARGV[2], ARGV[3]
   local seats, drawn_game, looked_at = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+  local digest, wait_ms, most_seats, trusted = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+  local most_games, kept_ms, timed_out_ms = tonumber(ARGV[11]), ARGV[12], tonumber(ARGV[13])
   local known = text(request)
   if known then
     local game, hero = string.match(known, '^(%S+) (%d+)$')
@@ -31,13 +60,18 @@ local function main()
     return { 'ok', game, hero }
   end
 
+  local now, taken = now_ms(), 'seats:' .. user
+  local taken_before = unattended(user, now)
+  if taken_before >= most_seats then return { 'full', 'seats' } end
   local opened = 'games:players:' .. digits(seats)
   read('a list', 'LLEN', opened)
-  local joined = joined_game(user, seats, looked_at)
+  local joined = joined_game(user, seats, looked_at, now, trusted)
   local game = joined or drawn_game
   read('a sorted set', 'ZSCORE', 'games:participants', game)
+  read('a sorted set', 'ZCARD', 'games:started')
+  if read('a sorted set', 'ZCARD', 'games:waiting') >= most_games and not joined then return { 'full', 'games' } end
   local heroes = 'games:' .. game .. ':superheros'
-  local candidate = 7
+  local candidate = 14
   while ARGV[candidate] and read('a set', 'SISMEMBER', heroes, ARGV[candidate]) == 1 do
     candidate = candidate + 3
   end
@@ -45,29 +79,43 @@ local function main()
   if not hero then malformed(heroes, 'every candidate', 'a set with fewer heroes than seats') end
 
   if not joined then
-    redis.call('SET', 'games:' .. game .. ':status', 'Waiting Lobby')
-    redis.call('SET', 'games:' .. game .. ':participants', digits(seats))
-    redis.call('SET', 'games:' .. game .. ':host', user)
+    redis.call('SET', 'games:' .. game .. ':status', 'Waiting Lobby', 'PX', kept_ms)
+    redis.call('SET', 'games:' .. game .. ':participants', digits(seats), 'PX', kept_ms)
+    redis.call('SET', 'games:' .. game .. ':host', user, 'PX', kept_ms)
     redis.call('RPUSH', opened, game)
-    redis.call('RPUSH', 'games:open:' .. digits(seats), game)
+    redis.call('ZADD', 'games:waiting', digits(now + wait_ms), timed(game, seats))
+    -- Once one of too many is attended, it is listed all the same.
+    if taken_before < trusted then redis.call('RPUSH', 'games:open:' .. digits(seats), game) end
   end
   redis.call('SADD', 'games:' .. game, user)
   redis.call('SADD', heroes, hero)
   redis.call('DEL', fighter_key(game, user))
   redis.call('HSET', fighter_key(game, user), 'id', hero, 'attack', attack, 'health', health)
+  redis.call('PEXPIRE', fighter_key(game, user), kept_ms)
+  set_seat(game, user, { claimed = false, presence = digits(now + math.floor(wait_ms / 2)), digest = digest })
+  if not joined then
+    for _, key in ipairs({ 'games:' .. game, heroes, seats_key(game) }) do redis.call('PEXPIRE', key, kept_ms) end
+  end
+  redis.call('ZREMRANGEBYSCORE', taken, '-inf', digits(now))
+  redis.call('ZADD', taken, digits(now + wait_ms), game)
+  redis.call('PEXPIRE', taken, digits(wait_ms))
   redis.call('SET', request, game .. ' ' .. hero, 'EX', kept_secs)
   local players = players_of(game)
   redis.call('ZADD', 'games:participants', #players, game)
 
   if #players >= seats then
     leave_open(game, seats)
+    redis.call('ZREM', 'games:waiting', timed(game, seats))
+    redis.call('ZADD', 'games:started', digits(now + tonumber(kept_ms)), timed(game, seats))
     table.sort(players, comes_before)
     local order = 'games:' .. game .. ':order'
     redis.call('DEL', order)
     for _, player in ipairs(players) do redis.call('RPUSH', order, player) end
+    redis.call('PEXPIRE', order, kept_ms)
     set_status(game, 'Waiting Player')
     publish(game, 'started')
     publish(game, 'turn ' .. players[1] .. ' 0')
   end
+  sweep_waiting(now, SWEPT, timed_out_ms)
   return { 'ok', game, hero }
 end

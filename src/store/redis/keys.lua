@@ -77,7 +77,29 @@ local function publish(game, event)
   redis.call('PUBLISH', 'games:' .. game .. ':events', event)
 end
 
--- Takes a game out of the list of open ones; most often it is the first there.
+-- Servers have clocks of their own; this one all of them share.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Takes a game out of the lists of open ones; most often it is among the first there.
 local function leave_open(game, seats)
-  redis.call('LREM', 'games:open:' .. digits(seats), 1, game)
+  if redis.call('LREM', 'games:attended:' .. digits(seats), 1, game) == 0 then
+    redis.call('LREM', 'games:open:' .. digits(seats), 1, game)
+  end
+end
+
+-- A game in a sorted set of times, with its seats, which have to be known when its own keys are gone.
+local function timed(game, seats)
+  return game .. ' ' .. digits(seats)
+end
+
+local function keys_of(game, players)
+  local keys = {}
+  for _, kind in ipairs({ '', ':participants', ':status', ':host', ':order', ':superheros', ':logs', ':seats' }) do
+    keys[#keys + 1] = 'games:' .. game .. kind
+  end
+  for _, user in ipairs(players) do keys[#keys + 1] = fighter_key(game, user) end
+  return keys
 end

@@ -19,6 +19,10 @@ end
 -- players `living`, or after `rounds` times as many moves as there are players.
 local function conclude(game, record, players, rounds, living, following)
   local moves = redis.call('RPUSH', logs_key(game), record)
+  if moves == 1 then
+    local left = redis.call('PTTL', 'games:' .. game .. ':status')
+    if left > 0 then redis.call('PEXPIRE', logs_key(game), left) end
+  end
   if living < 2 or moves >= rounds * #players then
     following = ''
     set_status(game, 'Completed')

@@ -13,6 +13,9 @@ macro_rules! script {
 pub(super) struct Scripts {
     pub(super) login: Script,
     pub(super) find: Script,
+    pub(super) attend: Script,
+    pub(super) leave: Script,
+    pub(super) sweep: Script,
     pub(super) attack: Script,
     pub(super) forfeit: Script,
     pub(super) time_out: Script,
@@ -25,10 +28,13 @@ impl Scripts {
     pub(super) fn new() -> Self {
         Self {
             login: script!("login.lua"),
-            find: script!("find.lua"),
-            attack: script!("moves.lua", "attack.lua"),
+            find: script!("seats.lua", "waiting.lua", "find.lua"),
+            attend: script!("seats.lua", "waiting.lua", "attend.lua"),
+            leave: script!("seats.lua", "leave.lua"),
+            sweep: script!("seats.lua", "waiting.lua", "sweep.lua"),
+            attack: script!("seats.lua", "moves.lua", "attack.lua"),
             forfeit: script!("moves.lua", "forfeit.lua"),
-            time_out: script!("time_out.lua"),
+            time_out: script!("seats.lua", "waiting.lua", "time_out.lua"),
             snapshot: script!("snapshot.lua"),
             clean: script!("clean.lua"),
             load_heroes: script!("load_heroes.lua"),

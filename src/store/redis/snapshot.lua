@@ -1,4 +1,5 @@
--- ARGV: game. Answers status, seats, host, the order, the records, and of each player: token, hero id, attack, health.
+-- ARGV: game. Answers status, seats, host, the order, the records, and of each player: token, hero id, attack,
+-- health; then the milliseconds that it still waits for players, or nothing.
 
 local function main()
   local game = ARGV[1]
@@ -21,5 +22,8 @@ local function main()
     end
   end
   answer[#answer + 1] = fighters
+  local until_ms = status == 'Waiting Lobby'
+    and read('a sorted set', 'ZSCORE', 'games:waiting', timed(game, seats_of(game)))
+  answer[#answer + 1] = until_ms and digits(math.max(tonumber(until_ms) - now_ms(), 0)) or ''
   return answer
 end

@@ -8,9 +8,11 @@ use superhero_server::{Health, ServerConfig};
 use superhero_store::memory::Memory;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::client::{Client, FIND, HERO, LOBBY, LOGIN};
+use crate::client::{Client, FIND, HERO, LOBBY, LOGIN, login};
 use crate::moody::Moody;
 use crate::running::{Running, quick, within};
 
@@ -137,6 +139,108 @@ async fn one_connection_too_many_is_refused_with_a_reason_until_a_place_is_free(
     while first.socket.next().await.is_some() {}
     within("a free place", async { while Client::try_connect(server.address, LOBBY).await.is_err() {} }).await;
     assert!(server.stop().await.refused >= 2);
+}
+
+/// The status of an upgrade with these headers, and the connection, which lasts until it is dropped.
+async fn upgrade(server: &Running, path: &str, headers: &str) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: game.example:8080\r\n{UPGRADE}{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    within("the answer", stream.read_exact(&mut answer)).await.unwrap();
+    (String::from_utf8_lossy(&answer[9..]).into_owned(), stream)
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_may_not_play_unless_they_are_allowed() {
+    let allowed_origins = vec!["https://pages.example".parse().unwrap()];
+    let server = Running::with(ServerConfig { allowed_origins, ..quick() }, Memory::new()).await;
+    for (headers, expected) in [
+        ("", "101"),
+        ("Origin: http://game.example:3000\r\n", "101"),
+        ("Origin: https://pages.example\r\n", "101"),
+        ("Origin: http://pages.example\r\n", "403"),
+        ("Origin: https://evil.example\r\n", "403"),
+        ("Origin: null\r\n", "403"),
+        ("Origin: http://game.example\r\nOrigin: https://evil.example\r\n", "403"),
+    ] {
+        for path in [LOGIN, LOBBY] {
+            assert_eq!(upgrade(&server, path, headers).await.0, expected, "{headers}");
+        }
+    }
+    let answer =
+        exchange(&server, &format!("GET {LOGIN}"), &format!("{UPGRADE}Origin: https://evil.example\r\n")).await;
+    assert!(answer.ends_with("pages of this origin may not play here; ALLOWED_ORIGINS lets them\n"), "{answer}");
+}
+
+fn behind_proxy(max_connections_per_address: usize, max_finds_per_address: u32) -> ServerConfig {
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    ServerConfig { max_connections_per_address, max_finds_per_address, trusted_proxies, ..quick() }
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections_and_others_have_theirs() {
+    let server = Running::with(behind_proxy(2, 0), Memory::new()).await;
+    let of = |address: &str| format!("X-Forwarded-For: 203.0.113.7, {address}\r\n");
+    let (crowd, other) = (of("192.0.2.1"), of("192.0.2.2"));
+    let mut there = Vec::new();
+    for (headers, expected) in [(&crowd, "101"), (&crowd, "101"), (&crowd, "429"), (&other, "101"), (&crowd, "429")] {
+        let (status, stream) = upgrade(&server, LOGIN, headers).await;
+        assert_eq!(status, expected, "{headers}");
+        there.push(stream);
+    }
+    let answer = exchange(&server, &format!("GET {LOGIN}"), &format!("{UPGRADE}{crowd}")).await;
+    assert!(answer.contains("all 2 connections that one address may have are taken"), "{answer}");
+    assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+    assert_eq!(readiness(&server).await.0, "200", "health is told to whoever asks");
+    // The proxy itself, and other clients of this host.
+    for _ in 0..9 {
+        there.push(upgrade(&server, LOGIN, "").await.1);
+    }
+    drop(there.remove(0));
+    within("a free place", async { while upgrade(&server, LOGIN, &crowd).await.0 != "101" {} }).await;
+    assert!(server.stop().await.refused >= 3);
+}
+
+#[tokio::test]
+async fn what_a_stranger_says_of_whom_it_speaks_for_counts_for_nothing() {
+    let config = ServerConfig { trusted_proxies: Vec::new(), ..behind_proxy(1, 0) };
+    let server = Running::with(config, Memory::new()).await;
+    let mut there = Vec::new();
+    for _ in 0..3 {
+        // It is of this host, whatever it says, and those are not counted.
+        let (status, stream) = upgrade(&server, LOGIN, "X-Forwarded-For: 192.0.2.1\r\n").await;
+        assert_eq!(status, "101");
+        there.push(stream);
+    }
+}
+
+#[tokio::test]
+async fn one_address_asks_for_so_many_games_and_others_for_theirs() {
+    let server = Running::with(behind_proxy(0, 1), Memory::new()).await;
+    let connect = async |address: &str| {
+        let mut request = format!("ws://{}{FIND}", server.address).into_client_request().unwrap();
+        request.headers_mut().insert("X-Forwarded-For", address.parse().unwrap());
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        client_async(request, stream).await.map(|(socket, _)| Client { socket })
+    };
+    let mut client = connect("192.0.2.1").await.unwrap();
+    let user = login(&server, "Asks").await;
+    let find = json!({"USER_TOKEN": user, "PARTICIPANTS": 2});
+    for asked in 0.. {
+        let status = client.ask(find.clone()).await["STATUS"].take();
+        if status["JOINED"] != "SUCESS" {
+            assert_eq!(status, "TOO MANY NEW GAMES FROM THIS ADDRESS");
+            // Ten at once; some more if this took seconds.
+            assert!(asked >= 10, "{asked}");
+            break;
+        }
+    }
+    let Err(tungstenite::Error::Http(refusal)) = connect("192.0.2.1").await else { panic!("another one was let in") };
+    assert_eq!(refusal.status(), 429);
+    assert!(String::from_utf8_lossy(refusal.body().as_deref().unwrap_or_default()).contains("1 games a second"));
+    let mut other = connect("192.0.2.2").await.unwrap();
+    assert_eq!(other.ask(find).await["STATUS"]["JOINED"], "SUCESS");
 }
 
 #[tokio::test]

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
+use superhero_game::SeatSecret;
 use superhero_server::ServerConfig;
-use superhero_store::GameStore;
 use superhero_store::memory::Memory;
+use superhero_store::{Find, GameStore};
 use tokio_tungstenite::tungstenite;
 use uuid::Uuid;
 
@@ -118,7 +118,14 @@ async fn nobody_forfeits_a_turn_in_which_the_transport_had_no_room() {
     server.admission.close();
     let other = login(&server, "Other").await;
     // Not by the server, which holds this back, too.
-    let seat = store.find(Uuid::new_v4(), other.parse().unwrap(), 2, Utc::now()).await.unwrap();
+    let find = Find {
+        request: Uuid::new_v4(),
+        user: other.parse().unwrap(),
+        participants: 2,
+        secret: SeatSecret::new(Uuid::new_v4()),
+        wait: lobby_timeout,
+    };
+    let seat = store.find(find).await.unwrap();
     assert_eq!(seat.game.to_string(), player.game);
     let mut enemy = other.clone();
     if other < player.user {

@@ -29,7 +29,7 @@ pub(crate) async fn play(server: &Running, player: &mut Player) -> Seen {
     play_on(server, player, &start).await
 }
 
-async fn play_on(server: &Running, player: &mut Player, start: &Value) -> Seen {
+pub(crate) async fn play_on(server: &Running, player: &mut Player, start: &Value) -> Seen {
     let participants: Vec<String> = start["PAYLOAD"]["PARTICIPANTS"].as_array().unwrap().iter().map(text).collect();
     let mut heroes = server.connect(HERO).await;
     let mut seen = Seen::default();

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use superhero_game::{Fighter, GameToken, Hero, Limits, Refusal, UserToken};
+use superhero_game::{Fighter, GameToken, Hero, Limits, Refusal, SeatSecret, UserToken};
 use superhero_store::memory::Memory;
-use superhero_store::{GameStore, Login, Outcome, Seat, Snapshot, StoreError, Subscription};
+use superhero_store::{Find, GameStore, Login, Outcome, Seat, Snapshot, StoreError, Subscription};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use crate::running::within;
 
@@ -52,14 +51,25 @@ impl GameStore for Moody {
         self.inner()?.login(name).await
     }
 
-    async fn find(
+    async fn find(&self, find: Find) -> Result<Seat, StoreError> {
+        self.inner()?.find(find).await
+    }
+
+    async fn attend(
         &self,
-        request: Uuid,
+        game: GameToken,
         user: UserToken,
-        participants: u32,
-        now: DateTime<Utc>,
-    ) -> Result<Seat, StoreError> {
-        self.inner()?.find(request, user, participants, now).await
+        secret: Option<SeatSecret>,
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        self.inner()?.attend(game, user, secret).await
+    }
+
+    async fn leave(&self, game: GameToken, user: UserToken) -> Result<(), StoreError> {
+        self.inner()?.leave(game, user).await
+    }
+
+    async fn sweep(&self) -> Result<bool, StoreError> {
+        self.inner.sweep().await
     }
 
     async fn hero(&self, game: GameToken, user: UserToken) -> Result<Option<Fighter>, StoreError> {
@@ -70,11 +80,12 @@ impl GameStore for Moody {
         &self,
         game: GameToken,
         user: UserToken,
+        secret: Option<SeatSecret>,
         enemy: UserToken,
         now: DateTime<Utc>,
         limits: Limits,
     ) -> Result<Result<Outcome, Refusal>, StoreError> {
-        self.inner()?.attack(game, user, enemy, now, limits).await
+        self.inner()?.attack(game, user, secret, enemy, now, limits).await
     }
 
     async fn forfeit(
