@@ -63,17 +63,18 @@ mod runs;
 
 use std::path::PathBuf;
 
+use superhero_text::shown;
 use thiserror::Error;
 
 pub use crate::{
     dedupe::{Dedupe, Verdict},
-    durable::FileError,
+    durable::{FileError, read_text},
     folder::{Folder, FolderError},
     layout::{Compression, FolderId, NamedSegment, PartitionId, Table, WriterId},
     metadata::MetadataError,
     partition::{CommitRequest, Membership, PartitionSink, Step},
     protocol::CommitAnswer,
-    reader::{ReadError, Rows, read_rows},
+    reader::{MAX_ROW_BYTES, ReadError, Rows, read_rows, read_rows_below},
     segment::{Fill, Room, Rotation, Settings},
 };
 
@@ -104,7 +105,8 @@ pub enum SinkError {
     /// A final name is taken by another file.
     #[error(
         "{} stands where the rows of partition {partition} {segment} are to be published; it is another file: find out whose it \
-         is and move it away", path.display()
+         is and move it away",
+        shown::path(path)
     )]
     InTheWay {
         /// The final name.
@@ -117,7 +119,7 @@ pub enum SinkError {
     /// Committed rows are lost.
     #[error(
         "partition {partition} {segment} is committed, but lies in {} neither sealed nor published: its rows are lost from this \
-         folder; restore the folder, or commit offset {} anew with another client to read them again", folder.display(), segment.first
+         folder; restore the folder, or commit offset {} anew with another client to read them again", shown::path(folder), segment.first
     )]
     Nowhere {
         /// The partition.
@@ -130,7 +132,8 @@ pub enum SinkError {
     /// So many other folders have committed segments that were never published that no commit can name them all.
     #[error(
         "{waiting} segments of partition {partition} are committed and wait in other folders than {}: start workers on those \
-         folders, or, if they are gone for good, commit the offset anew with another client", folder.display()
+         folders, or, if they are gone for good, commit the offset anew with another client",
+        shown::path(folder)
     )]
     TooManyNamed {
         /// The partition.

@@ -3,24 +3,30 @@
 //! Tolerant of nothing: a file that is torn, empty, or packed in another way than its name says is an error that names it.
 
 use std::{
-    fs::File,
-    io::{self, BufRead, BufReader},
+    fs::Metadata,
+    io::{self, BufRead, BufReader, Read as _},
     path::{Path, PathBuf},
 };
 
 use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
+use superhero_files::Folder;
+use superhero_text::shown;
 use thiserror::Error;
 
 use crate::layout::Compression;
 
 const BUFFER_BYTES: usize = 128 * 1024;
 
+/// More than any row that a worker writes: one of a record of 16 MiB, all of it a key of control characters, takes six times as much. What a
+/// file unfolds to is another's to say, so that reading it needs a bound of its own.
+pub const MAX_ROW_BYTES: usize = 128 * 1024 * 1024;
+
 /// Why a published file cannot be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The system's reason, or the decoder's: a torn file ends unexpectedly.
-    #[error("cannot read {} after {rows} rows: {source}", path.display())]
+    #[error("cannot read {} after {rows} rows: {source}", shown::path(path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -29,14 +35,22 @@ pub enum ReadError {
         /// Why.
         source: io::Error,
     },
+    /// No worker has written it.
+    #[error("row {row} of {} has more than {MAX_ROW_BYTES} bytes, and no worker writes such a one", shown::path(path))]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        row: u64,
+    },
     /// The name ends neither with `.jsonl` nor with `.jsonl.gz`.
-    #[error("{} is no file of rows: its name ends neither with .jsonl nor with .jsonl.gz", path.display())]
+    #[error("{} is no file of rows: its name ends neither with .jsonl nor with .jsonl.gz", shown::path(path))]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// The last row has no line feed, or there is no row at all.
-    #[error("{} is torn after {rows} rows: its last row is not complete", path.display())]
+    #[error("{} is torn after {rows} rows: its last row is not complete", shown::path(path))]
     Torn {
         /// The file.
         path: PathBuf,
@@ -44,7 +58,7 @@ pub enum ReadError {
         rows: u64,
     },
     /// The row is not of the form that it should have.
-    #[error("row {row} of {} is not a raw row: {source}", path.display())]
+    #[error("row {row} of {} is not a raw row: {source}", shown::path(path))]
     Row {
         /// The file.
         path: PathBuf,
@@ -55,18 +69,31 @@ pub enum ReadError {
     },
 }
 
-/// Opens a `.jsonl` or `.jsonl.gz` file.
+/// Opens a `.jsonl` or `.jsonl.gz` file, a regular one, to whose name itself no link leads.
+///
+/// # Errors
+/// [`ReadError::Io`], also for a FIFO, a device and the like, which are not waited for; [`ReadError::Foreign`].
 pub fn read_rows(path: &Path) -> Result<Rows, ReadError> {
+    Ok(read_rows_below(path.parent().unwrap_or(Path::new("")), path)?.0)
+}
+
+/// The same for a file below the folder `base`, from which on no link is followed; with what the file system knows of it.
+///
+/// # Errors
+/// As [`read_rows`].
+pub fn read_rows_below(base: &Path, path: &Path) -> Result<(Rows, Metadata), ReadError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let gzip = name.ends_with(Compression::Gzip.extension());
     if !gzip && !name.ends_with(Compression::None.extension()) {
         return Err(ReadError::Foreign { path: path.to_owned() });
     }
-    let file = File::open(path).map_err(|source| ReadError::Io { path: path.to_owned(), rows: 0, source })?;
+    let unreadable = |source| ReadError::Io { path: path.to_owned(), rows: 0, source };
+    let file = Folder::of(base, path).and_then(|(folder, name)| folder.read(name)).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
     let file = BufReader::with_capacity(BUFFER_BYTES, file);
     let input: Box<dyn BufRead + Send> =
         if gzip { Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(file))) } else { Box::new(file) };
-    Ok(Rows { path: path.to_owned(), input, row: Vec::new(), rows: 0, ended: false })
+    Ok((Rows { path: path.to_owned(), input, row: Vec::new(), rows: 0, ended: false }, metadata))
 }
 
 /// The rows of a file, without their line feeds. Iterating copies each; [`Rows::next_row`] lends it.
@@ -86,7 +113,9 @@ impl Rows {
         }
         self.row.clear();
         let path = || self.path.clone();
-        match self.input.read_until(b'\n', &mut self.row) {
+        // The line feed is not the row's.
+        let mut input = (&mut self.input).take(MAX_ROW_BYTES as u64 + 1);
+        match input.read_until(b'\n', &mut self.row) {
             Ok(0) => {
                 self.ended = true;
                 if self.rows == 0 { Err(ReadError::Torn { path: path(), rows: 0 }) } else { Ok(None) }
@@ -94,6 +123,11 @@ impl Rows {
             Ok(_) if self.row.pop() == Some(b'\n') => {
                 self.rows += 1;
                 Ok(Some(&self.row))
+            }
+            Ok(bytes) if bytes > MAX_ROW_BYTES => {
+                self.ended = true;
+                self.row = Vec::new();
+                Err(ReadError::TooLong { path: path(), row: self.rows + 1 })
             }
             Ok(_) => {
                 self.ended = true;
@@ -197,6 +231,38 @@ mod tests {
         assert!(matches!(read("x.jsonl", b""), Err(ReadError::Torn { rows: 0, .. })));
         assert!(matches!(read("x.jsonl.gz", &gzip(b"one\ntw")), Err(ReadError::Torn { rows: 1, .. })));
         assert!(matches!(read("x.csv", b"one\n"), Err(ReadError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_row_is_as_long_as_any_that_a_worker_writes_and_no_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.jsonl.gz");
+        let mut packed = GzEncoder::new(fs::File::create(&path).unwrap(), Level::fast());
+        let part = [b'a'; 1 << 16];
+        for length in [MAX_ROW_BYTES, MAX_ROW_BYTES + 1] {
+            for _ in 0..length / part.len() {
+                packed.write_all(&part).unwrap();
+            }
+            packed.write_all(&part[..length % part.len()]).unwrap();
+            packed.write_all(b"\n").unwrap();
+        }
+        packed.finish().unwrap();
+        let mut rows = read_rows(&path).unwrap();
+        assert_eq!(rows.next_row().unwrap().map(<[u8]>::len), Some(MAX_ROW_BYTES));
+        let message = rows.next_row().unwrap_err().to_string();
+        assert!(message.contains("row 2 of") && message.contains("more than 134217728 bytes"), "{message}");
+        assert!(rows.next_row().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.jsonl");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(read_rows(&path).err().unwrap().to_string().contains("it is a socket, not a regular file"));
+        let link = dir.path().join("y.jsonl");
+        std::os::unix::fs::symlink("x.jsonl", &link).unwrap();
+        assert!(read_rows(&link).err().unwrap().to_string().contains("y.jsonl is a link"));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::{
     fault::Point,
     folder::Folder,
     layout::{NamedSegment, PartitionId, PublishedName, SegmentName, Table, WritingName, table_dir},
-    reader::read_rows,
     sealed::{Sealed, marks},
     segment::remove_or_warn,
 };
@@ -40,10 +39,10 @@ pub fn sweep(folder: &Folder, partition: &PartitionId, below: i32) -> Result<(),
             Sealed::of(folder, name).discard_or_warn();
         }
     }
-    for name in durable::list(&folder.writing_area())? {
+    for name in durable::list(folder.base(), &folder.writing_area())? {
         match WritingName::parse(&name) {
             Ok(name) if name.partition == *partition && name.generation < below => {
-                remove_or_warn(&folder.writing_dir(&name), Point::RemoveWriting);
+                remove_or_warn(folder, &folder.writing_dir(&name), Point::RemoveWriting);
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "a foreign name in the work area is ignored"),
@@ -66,7 +65,7 @@ pub fn partitions_with_sealed(folder: &Folder) -> Result<Vec<PartitionId>, SinkE
 pub fn last_row_offset(folder: &Folder, partition: &PartitionId) -> Result<Option<i64>, SinkError> {
     let mut last = None;
     if let Some(file) = published_files(folder, partition, Table::Raw)?.last() {
-        let mut rows = read_rows(&file.path)?;
+        let mut rows = folder.read_rows(&file.path)?;
         while let Some(origin) = rows.next_origin()? {
             last = last.max(Some(origin.offset));
         }
@@ -98,7 +97,7 @@ pub fn beyond(
     let reaching = files.partition_point(|file| file.first_row <= from).saturating_sub(1);
     let mut next = None;
     for file in &files[reaching.max(files.len().saturating_sub(MAX_REREAD_FILES))..] {
-        let mut rows = read_rows(&file.path)?;
+        let mut rows = folder.read_rows(&file.path)?;
         while let Some(origin) = rows.next_origin()? {
             if origin.offset >= from {
                 next = next.max(Some(origin.offset + 1));
@@ -128,12 +127,12 @@ pub fn published_files(
 ) -> Result<Vec<PublishedFile>, SinkError> {
     let table_dir = folder.root().join(table_dir(table, partition));
     let mut files = Vec::new();
-    for date in durable::list(&table_dir)? {
+    for date in durable::list(folder.base(), &table_dir)? {
         if !date.starts_with("dt=") {
             continue;
         }
         let dir = table_dir.join(date);
-        for name in durable::list(&dir)? {
+        for name in durable::list(folder.base(), &dir)? {
             match PublishedName::parse(&name) {
                 Ok(published) if published.partition == *partition => {
                     files.push(PublishedFile { path: dir.join(name), first_row: published.first_row });
@@ -149,7 +148,7 @@ pub fn published_files(
 
 fn sealed_segments(folder: &Folder) -> Result<Vec<SegmentName>, SinkError> {
     let mut segments = Vec::new();
-    for name in durable::list(&folder.sealed_area())? {
+    for name in durable::list(folder.base(), &folder.sealed_area())? {
         match SegmentName::parse(&name) {
             Ok(segment) => segments.push(segment),
             Err(error) => tracing::warn!(%error, "a foreign name among the sealed segments is ignored"),

@@ -1,7 +1,7 @@
 //! A sealed segment: durable, nobody's yet, until the group's commit decides whether it is published or thrown away.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -66,11 +66,11 @@ impl Sealed {
             }
         }
         for dir in dirs {
-            durable::sync_dir(&self.folder.root().join(dir), Point::SyncPublished)?;
+            durable::sync_dir(self.folder.base(), &self.folder.root().join(dir), Point::SyncPublished)?;
         }
         // From here on the segment is published, whatever becomes of its files. The mark comes last, and in one step.
         let mark = self.folder.published_mark(&self.name);
-        match step(Point::MarkPublished, || fs::rename(&sealed_dir, &mark)) {
+        match durable::rename(self.folder.base(), &sealed_dir, &mark, Point::MarkPublished) {
             Ok(()) => self.clear_marks(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(FileError { action: "mark as published", path: mark, source }.into()),
@@ -80,12 +80,12 @@ impl Sealed {
 
     /// Throws it away. Only to be asked for when its commit was refused for good.
     pub fn discard(&self) -> Result<(), SinkError> {
-        Ok(durable::remove_dir(&self.folder.sealed_dir(&self.name), Point::RemoveSealed)?)
+        Ok(durable::remove_dir(self.folder.base(), &self.folder.sealed_dir(&self.name), Point::RemoveSealed)?)
     }
 
     /// As [`Self::discard`]; what stays is of a generation that is over, and is swept by the partition's next owner.
     pub(crate) fn discard_or_warn(&self) {
-        remove_or_warn(&self.folder.sealed_dir(&self.name), Point::RemoveSealed);
+        remove_or_warn(&self.folder, &self.folder.sealed_dir(&self.name), Point::RemoveSealed);
     }
 
     /// Links one file to its final name, making the directory for it if need be: the directory of a date may be taken away by
@@ -95,7 +95,7 @@ impl Sealed {
         let mut linked = Linked::NoDirectory;
         for _ in 0..ATTEMPTS {
             let dir = self.folder.durable_dir(&file.published_dir())?;
-            linked = durable::link(from, &dir.join(file.published.to_string()), Point::Publish)?;
+            linked = durable::link(self.folder.base(), from, &dir.join(file.published.to_string()), Point::Publish)?;
             if linked != Linked::NoDirectory {
                 break;
             }
@@ -107,7 +107,7 @@ impl Sealed {
     fn files(&self) -> Result<Vec<(String, SegmentFileName)>, SinkError> {
         let sealed_dir = self.folder.sealed_dir(&self.name);
         let mut files = Vec::new();
-        for name in durable::list(&sealed_dir)? {
+        for name in durable::list(self.folder.base(), &sealed_dir)? {
             match SegmentFileName::parse(&name) {
                 Ok(file) => files.push((name, file)),
                 Err(error) => {
@@ -121,7 +121,7 @@ impl Sealed {
     /// A committed segment that is not sealed must have been published: its mark stands, or a file of its offsets does.
     fn must_be_published(&self) -> Result<(), SinkError> {
         let SegmentName { partition, first, next, .. } = &self.name;
-        if self.folder.published_mark(&self.name).is_dir() {
+        if durable::is_dir(self.folder.base(), &self.folder.published_mark(&self.name)) {
             return Ok(());
         }
         for table in Table::ALL {
@@ -141,13 +141,15 @@ impl Sealed {
     fn clear_marks(&self) {
         let SegmentName { partition, first, .. } = &self.name;
         let mark = self.folder.published_mark(&self.name);
-        for name in durable::list(&mark).unwrap_or_default() {
-            // What stays goes with the mark.
-            let _ = step(Point::EmptyMark, || fs::remove_file(mark.join(name)));
+        if let Ok(dir) = superhero_files::Folder::open_below(self.folder.base(), &mark) {
+            for (name, _) in dir.list().unwrap_or_default() {
+                // What stays goes with the mark.
+                let _ = step(Point::EmptyMark, || dir.remove(name));
+            }
         }
         for older in marks(&self.folder, partition) {
             if older.next <= *first {
-                remove_or_warn(&self.folder.published_mark(&older), Point::RemoveMark);
+                remove_or_warn(&self.folder, &self.folder.published_mark(&older), Point::RemoveMark);
             }
         }
     }
@@ -155,6 +157,6 @@ impl Sealed {
 
 /// The marks of the partition's latest published segments in this folder.
 pub(crate) fn marks(folder: &Folder, partition: &PartitionId) -> Vec<SegmentName> {
-    let names = durable::list(&folder.published_area()).unwrap_or_default();
+    let names = durable::list(folder.base(), &folder.published_area()).unwrap_or_default();
     names.iter().filter_map(|name| SegmentName::parse(name).ok()).filter(|name| name.partition == *partition).collect()
 }

@@ -1,7 +1,7 @@
 //! A segment being written: all files of one partition from one offset on, until they are sealed and committed together.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -9,6 +9,7 @@ use std::{
 
 use chrono::NaiveDate;
 use flate2::write::GzEncoder;
+use superhero_files::PRIVATE_FOLDER;
 
 use crate::{
     SinkError,
@@ -225,15 +226,16 @@ impl SegmentWriter {
                 file.finish()?;
             }
         }
-        durable::sync_dir(&self.dir, Point::SyncWriting)?;
+        durable::sync_dir(self.folder.base(), &self.dir, Point::SyncWriting)?;
         let WritingName { writer, generation, ref partition } = self.name;
         let name = SegmentName { partition: partition.clone(), writer, generation, first, next };
         let sealed_dir = self.folder.sealed_dir(&name);
         // Only an attempt of this very writer that failed can have left the name, and it never was in a commit.
-        durable::remove_dir(&sealed_dir, Point::ClearSealed)?;
-        step(Point::Seal, || fs::rename(&self.dir, &sealed_dir)).map_err(FileError::of("seal", &sealed_dir))?;
+        durable::remove_dir(self.folder.base(), &sealed_dir, Point::ClearSealed)?;
+        durable::rename(self.folder.base(), &self.dir, &sealed_dir, Point::Seal)
+            .map_err(FileError::of("seal", &sealed_dir))?;
         let sealed = Sealed::of(&self.folder, name);
-        if let Err(error) = durable::sync_dir(&self.folder.sealed_area(), Point::SyncSealed) {
+        if let Err(error) = durable::sync_dir(self.folder.base(), &self.folder.sealed_area(), Point::SyncSealed) {
             sealed.discard_or_warn();
             return Err(error.into());
         }
@@ -256,13 +258,13 @@ impl SegmentWriter {
         }
         if self.fill.files == 0 {
             // A failed attempt in the same generation may have left files here.
-            durable::remove_dir(&self.dir, Point::ClearWriting)?;
-            durable::create_dir(&self.dir)?;
+            durable::remove_dir(self.folder.base(), &self.dir, Point::ClearWriting)?;
+            durable::create_dir(self.folder.base(), &self.dir, PRIVATE_FOLDER)?;
         }
         let compression = self.settings.compression;
         let published = PublishedName { partition: self.name.partition.clone(), first_row, compression };
         let path = self.dir.join(SegmentFileName { table, date, published }.to_string());
-        let file = step(Point::CreateFile, || File::create(&path)).map_err(FileError::of("create", &path))?;
+        let file = durable::create_file(self.folder.base(), &path, Point::CreateFile)?;
         self.fill.files += 1;
         let out = BufWriter::with_capacity(BUFFER_BYTES, Packer::new(file, compression));
         Ok(self.open[table as usize].insert(TableFile { date, path, out }))
@@ -279,14 +281,14 @@ impl Drop for SegmentWriter {
     fn drop(&mut self) {
         if self.fill.files > 0 {
             self.open = [const { None }; Table::ALL.len()];
-            remove_or_warn(&self.dir, Point::RemoveWriting);
+            remove_or_warn(&self.folder, &self.dir, Point::RemoveWriting);
         }
     }
 }
 
 /// Removes a directory that does no harm if it stays: only the partition's next owner sweeps it then.
-pub(crate) fn remove_or_warn(dir: &Path, point: Point) {
-    if let Err(error) = durable::remove_dir(dir, point) {
+pub(crate) fn remove_or_warn(folder: &Folder, dir: &Path, point: Point) {
+    if let Err(error) = durable::remove_dir(folder.base(), dir, point) {
         tracing::warn!(%error, "temporary files stay until the partition changes hands");
     }
 }
@@ -356,6 +358,8 @@ impl Write for Packer {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::reader::read_rows;
 

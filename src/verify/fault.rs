@@ -1,10 +1,11 @@
 //! What can be wrong with published files: each finding with its place.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 use superhero_sink::Table;
+use superhero_text::shown::{self, OneLine};
 
 use crate::coverage::Late;
 
@@ -402,13 +403,14 @@ impl Fault {
 }
 
 impl fmt::Display for Fault {
-    /// One line.
+    /// One line, whatever is in the names of files and in what was read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut OneLine(f);
         match self {
             Self::Gap { topic, partition, first_offset, last_offset, path } => {
                 write!(f, "{topic}/{partition}: no row of {}", Offsets(*first_offset, *last_offset))?;
                 match path {
-                    Some(path) => write!(f, "; the next row is in {}", path.display()),
+                    Some(path) => write!(f, "; the next row is in {}", shown::path(path)),
                     None => Ok(()),
                 }
             }
@@ -416,51 +418,51 @@ impl fmt::Display for Fault {
                 f,
                 "{topic}/{partition}: {table} has {} again in {}",
                 Offsets(*first_offset, *last_offset),
-                path.display()
+                shown::path(path)
             ),
             Self::Inversion { table, topic, partition, first_offset, last_offset, path } => write!(
                 f,
                 "{topic}/{partition}: {table} has {} after higher ones in {}",
                 Offsets(*first_offset, *last_offset),
-                path.display()
+                shown::path(path)
             ),
             Self::DuplicateId { topic, partition, offset, id, path } => write!(
                 f,
                 "{topic}/{partition}: offset {offset} repeats an earlier row with the id {id}, in {}",
-                path.display()
+                shown::path(path)
             ),
             Self::Missing { topic, partition, producer, first_sequence, last_sequence, offset, path } => {
                 write!(f, "{topic}/{partition}: the records {}", Range(*first_sequence, *last_sequence))?;
                 write!(f, " of producer {producer} never came before offset {offset}")?;
                 match path {
-                    Some(path) => write!(f, " in {}", path.display()),
+                    Some(path) => write!(f, " in {}", shown::path(path)),
                     None => Ok(()),
                 }
             }
             Self::Torn { topic, partition, path, rows, reason } => {
-                write!(f, "{topic}/{partition}: {} is torn after {rows} rows: {reason}", path.display())
+                write!(f, "{topic}/{partition}: {} is torn after {rows} rows: {reason}", shown::path(path))
             }
-            Self::ForeignFile { path, reason } => write!(f, "{} does not belong there: {reason}", path.display()),
+            Self::ForeignFile { path, reason } => write!(f, "{} does not belong there: {reason}", shown::path(path)),
             Self::Misplaced { topic, partition, offset, path, reason } => {
                 write!(f, "{topic}/{partition}: ")?;
                 if let Some(offset) = offset {
                     write!(f, "from offset {offset} on, ")?;
                 }
-                write!(f, "{} is not the place: {reason}", path.display())
+                write!(f, "{} is not the place: {reason}", shown::path(path))
             }
             Self::FirstRow { topic, partition, named_offset, offset, path } => write!(
                 f,
                 "{topic}/{partition}: {} is named for offset {named_offset}, but begins with offset {offset}",
-                path.display()
+                shown::path(path)
             ),
             Self::BadRow { topic, partition, path, row, reason } => {
-                write!(f, "{topic}/{partition}: row {row} of {} is none: {reason}", path.display())
+                write!(f, "{topic}/{partition}: row {row} of {} is none: {reason}", shown::path(path))
             }
             Self::Unpublished { topic, partition, first_offset, last_offset, path } => write!(
                 f,
                 "{topic}/{partition}: {} sealed and not published: {}; a worker on this folder will publish or remove it",
                 Are(*first_offset, *last_offset),
-                path.display()
+                shown::path(path)
             ),
             Self::Unfinished { topic, partition, first_offset, path } => {
                 write!(f, "{topic}/{partition}: rows ")?;
@@ -470,7 +472,7 @@ impl fmt::Display for Fault {
                 write!(
                     f,
                     "are being written, or were when a worker crashed: {}; stop the workers before the check, or let one remove it",
-                    path.display()
+                    shown::path(path)
                 )
             }
             Self::Unread { topic, partition, first_offset, last_offset, records } => write!(
@@ -482,22 +484,22 @@ impl fmt::Display for Fault {
                 f,
                 "{topic}/{partition}: the topic has no record for the rows of {} in {}",
                 Offsets(*first_offset, *last_offset),
-                path.display()
+                shown::path(path)
             ),
             Self::Different { topic, partition, offset, field, path } => write!(
                 f,
                 "{topic}/{partition}: the {field} of offset {offset} is not that of its record, in {}",
-                path.display()
+                shown::path(path)
             ),
             Self::RepeatedGame { table, game, topic, partition, offset, path } => write!(
                 f,
                 "{topic}/{partition}: {table} has game {game} again, made of offset {offset}, in {}",
-                path.display()
+                shown::path(path)
             ),
             Self::BadGame { table, game, topic, partition, offset, path, reason } => write!(
                 f,
                 "{topic}/{partition}: game {game} is wrong in {table}: {reason}; made of offset {offset}, in {}",
-                path.display()
+                shown::path(path)
             ),
             Self::MissingGame { table, game, topic, partition, offset } => {
                 let table = table.unwrap_or("the tables");
@@ -515,7 +517,7 @@ impl fmt::Display for Fault {
             Self::Orphan { table, topic, partition, offset, path, reason } => write!(
                 f,
                 "{topic}/{partition}: {table} has a row made of offset {offset}, but {reason}: {}",
-                path.display()
+                shown::path(path)
             ),
         }
     }
@@ -554,9 +556,12 @@ impl fmt::Display for Range {
     }
 }
 
-/// A path that is not text is no reason to fail.
-fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&path.to_string_lossy())
+/// A path that is not text is no reason to fail: its bytes are shown. JSON has escapes of its own for all others.
+pub(crate) fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    match path.to_str() {
+        Some(text) => serializer.serialize_str(text),
+        None => serializer.serialize_str(&shown::path(path)),
+    }
 }
 
 fn lossy_option<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -5,12 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
+use superhero_files::Refused;
 use superhero_sink::layout::filed_date;
-use superhero_sink::{PartitionId, ReadError, Table, read_rows};
+use superhero_sink::{MAX_ROW_BYTES, PartitionId, ReadError, Table, read_rows_below};
 
 use crate::row::NotARow;
 use crate::survey::{Entry, Survey};
 use crate::{Fault, Faults, Verification, VerifyError};
+
+/// A reason says no more of what it found: a row may be a name of a hundred MiB.
+const MAX_REASON_BYTES: usize = 400;
 
 /// A file that is being read.
 pub(crate) struct RowFile {
@@ -34,22 +38,24 @@ pub(crate) struct About {
 }
 
 impl RowFile {
-    /// Opens it and counts it.
+    /// Opens it and counts it. None if it is no file, or a link leads to it, as it was not when the folder was looked at; which is told.
     pub(crate) fn open(
         survey: &Survey,
         entry: &Entry,
         partition: &PartitionId,
         table: Table,
         found: &mut Verification,
-    ) -> Result<Self, VerifyError> {
+    ) -> Result<Option<Self>, VerifyError> {
         const MICROS: i64 = 1_000_000;
-        let path = survey.path(entry, partition, table);
-        let unreadable = |source| VerifyError::Unreadable { path: path.clone(), source };
-        let metadata = std::fs::metadata(&path).map_err(unreadable)?;
-        let rows = match read_rows(&path) {
-            Ok(rows) => rows,
-            Err(ReadError::Io { source, .. }) => return Err(unreadable(source)),
-            Err(error) => return Err(unreadable(std::io::Error::other(error))),
+        let (folder, path) = survey.path(entry, partition, table);
+        let (rows, metadata) = match read_rows_below(folder, &path) {
+            Ok(opened) => opened,
+            Err(ReadError::Io { source, .. }) => {
+                let Some(refused) = Refused::of(&source) else { return Err(VerifyError::Unreadable { path, source }) };
+                found.faults.push(Fault::ForeignFile { reason: refused.to_string(), path });
+                return Ok(None);
+            }
+            Err(error) => return Err(VerifyError::Unreadable { path, source: std::io::Error::other(error) }),
         };
         found.files += 1;
         found.bytes += metadata.len();
@@ -62,7 +68,7 @@ impl RowFile {
             lines: 0,
             told_misplaced: false,
         };
-        Ok(Self { about, rows })
+        Ok(Some(Self { about, rows }))
     }
 }
 
@@ -103,9 +109,9 @@ impl About {
                 partition: self.partition.partition(),
                 path: self.path.to_path_buf(),
                 row: self.lines,
-                reason,
+                reason: short(reason),
             }),
-            NotARow::Elsewhere { offset, reason } => self.misplaced(offset, reason, faults),
+            NotARow::Elsewhere { offset, reason } => self.misplaced(offset, short(reason), faults),
         }
     }
 
@@ -115,6 +121,11 @@ impl About {
             ReadError::Io { source, .. } => source.to_string(),
             ReadError::Torn { rows: 0, .. } => "it holds no row".to_owned(),
             ReadError::Torn { .. } => "its last row is not complete".to_owned(),
+            ReadError::TooLong { row, .. } => {
+                format!(
+                    "row {row} has more than {MAX_ROW_BYTES} bytes, and no worker writes such a one; what follows is not read"
+                )
+            }
             error => error.to_string(),
         };
         faults.push(Fault::Torn {
@@ -138,4 +149,13 @@ impl About {
             reason,
         });
     }
+}
+
+fn short(mut reason: String) -> String {
+    if reason.len() > MAX_REASON_BYTES {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        reason.push('…');
+    }
+    reason.shrink_to_fit();
+    reason
 }

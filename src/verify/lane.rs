@@ -88,7 +88,13 @@ impl<R: TableRow> Lane<R> {
                 None => match self.files.next() {
                     Some(entry) => {
                         self.latest = None;
-                        self.open.insert(RowFile::open(&self.survey, &entry, &self.partition, R::TABLE, found)?)
+                        match RowFile::open(&self.survey, &entry, &self.partition, R::TABLE, found)? {
+                            Some(file) => self.open.insert(file),
+                            None => {
+                                self.blind = true;
+                                continue;
+                            }
+                        }
                     }
                     None => return Ok(()),
                 },

@@ -53,6 +53,7 @@ use superhero_kafka::fetch::FetchError;
 use superhero_kafka::{ClientError, KafkaConfig};
 use superhero_sink::PartitionId;
 use superhero_sink::layout::{NameError, check_topic_name};
+use superhero_text::shown;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -84,19 +85,22 @@ pub enum VerifyError {
     #[error("there is no folder to check; name the workers' OUTPUT_DIR")]
     NoFolders,
     /// The folder is not there.
-    #[error("there is no folder {}; name that of a run, or the workers' OUTPUT_DIR", path.display())]
+    #[error("there is no folder {}; name that of a run, or the workers' OUTPUT_DIR", shown::path(path))]
     NoDirectory {
         /// As it was given.
         path: PathBuf,
     },
     /// No worker has ever written there.
-    #[error("{} holds no rows: there is no superhero/ in it; name the workers' OUTPUT_DIR, or the folder of one run", path.display())]
+    #[error(
+        "{} holds no rows: there is no superhero/ in it; name the workers' OUTPUT_DIR, or the folder of one run",
+        shown::path(path)
+    )]
     NoRows {
         /// As it was given.
         path: PathBuf,
     },
     /// Every row would seem to stand twice.
-    #[error("{} and {} are the same folder; name each once", first.display(), second.display())]
+    #[error("{} and {} are the same folder; name each once", shown::path(first), shown::path(second))]
     SameFolder {
         /// One of them.
         first: PathBuf,
@@ -104,7 +108,7 @@ pub enum VerifyError {
         second: PathBuf,
     },
     /// The system does not let us look.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}", shown::path(path))]
     Unreadable {
         /// The file or folder.
         path: PathBuf,
@@ -114,7 +118,8 @@ pub enum VerifyError {
     /// The offsets in the folder are those of another cluster.
     #[error(
         "{} holds records of the Kafka cluster {holds}, but {servers} is the cluster {connected}; name the cluster of the folder, \
-         or check the files by themselves", path.display()
+         or check the files by themselves",
+        shown::path(path)
     )]
     OtherCluster {
         /// The folder.
@@ -127,7 +132,11 @@ pub enum VerifyError {
         connected: String,
     },
     /// The folders have no offsets in common.
-    #[error("{} and {} do not hold records of the same {difference}; check each by itself", first.display(), second.display())]
+    #[error(
+        "{} and {} do not hold records of the same {difference}; check each by itself",
+        shown::path(first),
+        shown::path(second)
+    )]
     NotOneSource {
         /// One folder.
         first: PathBuf,
@@ -150,7 +159,8 @@ pub enum VerifyError {
     /// The topic was deleted and made again.
     #[error(
         "{} holds records of a topic {topic} with the id {holds}, but the topic's id is {found} now: it was deleted and made \
-         again; check the files by themselves", path.display()
+         again; check the files by themselves",
+        shown::path(path)
     )]
     TopicReplaced {
         /// The folder.

@@ -1,11 +1,12 @@
 //! What the folders remember of where their rows came from, and whether that is one place.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use superhero_files::{Folder, Refused};
 use superhero_sink::layout::{ROOT, WORK_AREA, check_topic_name};
+use superhero_sink::{FileError, read_text};
 
 use crate::VerifyError;
 
@@ -33,8 +34,12 @@ pub(crate) fn look(folders: &[PathBuf]) -> Result<Origins, VerifyError> {
             return Err(VerifyError::NoDirectory { path: folder.clone() });
         }
         let root = folder.join(ROOT);
-        if !root.is_dir() {
-            return Err(VerifyError::NoRows { path: folder.clone() });
+        match Folder::open_below(folder, &root) {
+            Ok(_) => {}
+            Err(source) if Refused::of(&source).is_some() => {
+                return Err(VerifyError::Unreadable { path: root, source });
+            }
+            Err(_) => return Err(VerifyError::NoRows { path: folder.clone() }),
         }
         let real = root.canonicalize().map_err(|source| VerifyError::Unreadable { path: root.clone(), source })?;
         if let Some(first) = known.insert(real, folder) {
@@ -73,21 +78,20 @@ impl Origins {
     }
 
     fn add(&mut self, folder: &Path, work_area: &Path) -> Result<(), VerifyError> {
-        if let Some(holds) = text(&work_area.join("cluster"))? {
+        if let Some(holds) = text(folder, &work_area.join("cluster"))? {
             let first = self.cluster.get_or_insert_with(|| (folder.to_owned(), holds.clone()));
             same(first, folder, holds, "Kafka cluster")?;
         }
         let topics = work_area.join("topics");
         let unreadable = |source| VerifyError::Unreadable { path: topics.clone(), source };
-        let entries = match fs::read_dir(&topics) {
-            Ok(entries) => entries,
+        let names = match Folder::open_below(folder, &topics).and_then(|topics| topics.list()) {
+            Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(unreadable(error)),
         };
-        for entry in entries {
-            let name = entry.map_err(unreadable)?.file_name();
+        for (name, _) in names {
             let Some(topic) = name.to_str().filter(|name| check_topic_name(name).is_ok()) else { continue };
-            let Some(holds) = text(&topics.join(topic))? else { continue };
+            let Some(holds) = text(folder, &topics.join(topic))? else { continue };
             let first = self.topics.entry(topic.to_owned()).or_insert_with(|| (folder.to_owned(), holds.clone()));
             same(first, folder, holds, &format!("topic {topic}"))?;
         }
@@ -104,12 +108,8 @@ fn same(first: &(PathBuf, String), folder: &Path, holds: String, what: &str) -> 
     Err(VerifyError::NotOneSource { first: first.clone(), second: folder.to_owned(), difference })
 }
 
-fn text(path: &Path) -> Result<Option<String>, VerifyError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(VerifyError::Unreadable { path: path.to_owned(), source }),
-    }
+fn text(folder: &Path, path: &Path) -> Result<Option<String>, VerifyError> {
+    read_text(folder, path).map_err(|FileError { path, source, .. }| VerifyError::Unreadable { path, source })
 }
 
 #[cfg(test)]

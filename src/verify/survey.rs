@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
+use superhero_files::{Folder, Kind};
 use superhero_sink::layout::{
     NameError, PublishedName, ROOT, SegmentFileName, SegmentName, WORK_AREA, WritingName, check_topic_name,
 };
@@ -37,9 +37,10 @@ enum Place {
 /// The folders, and their files.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    roots: Vec<PathBuf>,
+    /// As they were given: below them no link is followed.
+    folders: Vec<PathBuf>,
     partitions: BTreeMap<PartitionId, Listed>,
-    strays: Vec<PathBuf>,
+    strays: Vec<(u32, PathBuf)>,
 }
 
 #[derive(Debug, Default)]
@@ -68,9 +69,9 @@ impl Survey {
         let mut survey = Self::default();
         for (index, folder) in folders.iter().enumerate() {
             let root = folder.join(ROOT);
-            survey.roots.push(root.clone());
+            survey.folders.push(folder.clone());
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            Surveyor { survey: &mut survey, folder: index, topics, faults }.root(&root)?;
+            Surveyor { survey: &mut survey, base: folder, folder: index, topics, faults }.root(&root)?;
         }
         for listed in survey.partitions.values_mut() {
             let Listed { files, sealed, .. } = listed;
@@ -104,10 +105,13 @@ impl Survey {
         self.partitions.get(partition).map_or(0, |listed| listed.published_next)
     }
 
-    /// Where a file is.
-    pub(crate) fn path(&self, entry: &Entry, partition: &PartitionId, table: Table) -> PathBuf {
+    /// The folder that a file is in, and where in it.
+    pub(crate) fn path(&self, entry: &Entry, partition: &PartitionId, table: Table) -> (&Path, PathBuf) {
         match entry.place {
-            Place::Stray(index) => self.strays[index as usize].clone(),
+            Place::Stray(index) => {
+                let (folder, path) = &self.strays[index as usize];
+                (&self.folders[*folder as usize], path.clone())
+            }
             Place::Folder(index) => {
                 let published = PublishedName {
                     partition: partition.clone(),
@@ -115,7 +119,8 @@ impl Survey {
                     compression: entry.compression,
                 };
                 let name = SegmentFileName { table, date: entry.date, published };
-                self.roots[index as usize].join(name.published_path())
+                let folder = &self.folders[index as usize];
+                (folder, folder.join(ROOT).join(name.published_path()))
             }
         }
     }
@@ -136,6 +141,7 @@ impl Entry {
 /// Walks through one folder.
 struct Surveyor<'a> {
     survey: &'a mut Survey,
+    base: &'a Path,
     folder: u32,
     topics: Option<&'a BTreeSet<String>>,
     faults: &'a mut Faults,
@@ -145,25 +151,25 @@ impl Surveyor<'_> {
     fn root(&mut self, root: &Path) -> Result<(), VerifyError> {
         // Before the files, so that those of all marks are there.
         self.work_area(&root.join(WORK_AREA))?;
-        for found in list(root)? {
+        for found in self.list(root)? {
             let path = root.join(&found.name);
             let table = Table::ALL.into_iter().find(|table| found.name.to_str() == Some(table.name()));
             match (found.name.to_str(), table) {
-                (Some(WORK_AREA), _) if found.is_dir => {}
-                (_, Some(Table::Raw)) if found.is_dir => self.raw(&path)?,
-                (_, Some(table)) if found.is_dir => self.dates(&path, table, None)?,
-                _ => self.foreign(path, "neither a table nor the work area"),
+                (Some(WORK_AREA), _) if found.is_dir() => {}
+                (_, Some(Table::Raw)) if found.is_dir() => self.raw(&path)?,
+                (_, Some(table)) if found.is_dir() => self.dates(&path, table, None)?,
+                _ => self.foreign(path, found.kind, "neither a table nor the work area"),
             }
         }
         Ok(())
     }
 
     fn raw(&mut self, dir: &Path) -> Result<(), VerifyError> {
-        for found in list(dir)? {
+        for found in self.list(dir)? {
             let path = dir.join(&found.name);
             let topic = found.name.to_str().and_then(|name| name.strip_prefix("topic="));
-            let Some(topic) = topic.filter(|topic| found.is_dir && check_topic_name(topic).is_ok()) else {
-                self.foreign(path, "it is no folder topic=…");
+            let Some(topic) = topic.filter(|topic| found.is_dir() && check_topic_name(topic).is_ok()) else {
+                self.foreign(path, found.kind, "it is no folder topic=…");
                 continue;
             };
             if self.is_wanted(topic) {
@@ -174,14 +180,14 @@ impl Surveyor<'_> {
     }
 
     fn topic(&mut self, dir: &Path, topic: &str) -> Result<(), VerifyError> {
-        for found in list(dir)? {
+        for found in self.list(dir)? {
             let path = dir.join(&found.name);
             let number = found.name.to_str().and_then(|name| name.strip_prefix("partition="));
             // A number has one spelling.
             let number = number.and_then(|text| text.parse::<i32>().ok().filter(|number| number.to_string() == text));
-            match number.and_then(|number| PartitionId::new(topic, number).ok()).filter(|_| found.is_dir) {
+            match number.and_then(|number| PartitionId::new(topic, number).ok()).filter(|_| found.is_dir()) {
                 Some(partition) => self.dates(&path, Table::Raw, Some(&partition))?,
-                None => self.foreign(path, "it is no folder partition=…"),
+                None => self.foreign(path, found.kind, "it is no folder partition=…"),
             }
         }
         Ok(())
@@ -189,11 +195,11 @@ impl Surveyor<'_> {
 
     /// A folder that has a folder for each date; `partition` is the one that the folder is for.
     fn dates(&mut self, dir: &Path, table: Table, partition: Option<&PartitionId>) -> Result<(), VerifyError> {
-        for found in list(dir)? {
+        for found in self.list(dir)? {
             let path = dir.join(&found.name);
-            match date_of(&found.name).filter(|_| found.is_dir) {
+            match date_of(&found.name).filter(|_| found.is_dir()) {
                 Some(date) => self.files(&path, table, date, partition)?,
-                None => self.foreign(path, "it is no folder dt=…"),
+                None => self.foreign(path, found.kind, "it is no folder dt=…"),
             }
         }
         Ok(())
@@ -206,16 +212,16 @@ impl Surveyor<'_> {
         date: Option<NaiveDate>,
         partition: Option<&PartitionId>,
     ) -> Result<(), VerifyError> {
-        for found in list(dir)? {
+        for found in self.list(dir)? {
             let path = dir.join(&found.name);
             let name = match published(&found.name) {
-                Ok(name) if !found.is_dir => name,
+                Ok(name) if found.kind == Kind::File => name,
                 Ok(_) => {
-                    self.foreign(path, "it is a folder");
+                    self.foreign(path, found.kind, format!("it is {}", found.kind));
                     continue;
                 }
                 Err(error) => {
-                    self.foreign(path, error.to_string());
+                    self.foreign(path, found.kind, error.to_string());
                     continue;
                 }
             };
@@ -232,7 +238,7 @@ impl Surveyor<'_> {
                     reason: format!("the file is named for {}", name.partition),
                 });
                 let stray = u32::try_from(self.survey.strays.len()).unwrap_or(u32::MAX);
-                self.survey.strays.push(path);
+                self.survey.strays.push((self.folder, path));
                 Entry::new(&name, date, Place::Stray(stray))
             } else {
                 Entry::new(&name, date, Place::Folder(self.folder))
@@ -245,7 +251,7 @@ impl Surveyor<'_> {
 
     fn work_area(&mut self, dir: &Path) -> Result<(), VerifyError> {
         let sealed = dir.join("sealed");
-        for found in list(&sealed)? {
+        for found in self.list(&sealed)? {
             let path = sealed.join(&found.name);
             match found.name.to_str().and_then(|name| SegmentName::parse(name).ok()) {
                 Some(SegmentName { partition, first, next, .. }) => {
@@ -261,27 +267,27 @@ impl Surveyor<'_> {
                         });
                     }
                 }
-                None => self.foreign(path, "it is no sealed segment"),
+                None => self.foreign(path, found.kind, "it is no sealed segment"),
             }
         }
         let published = dir.join("published");
-        for found in list(&published)? {
+        for found in self.list(&published)? {
             match found.name.to_str().and_then(|name| SegmentName::parse(name).ok()) {
                 Some(SegmentName { partition, next, .. }) if self.is_wanted(partition.topic()) => {
                     let listed = self.survey.partitions.entry(partition).or_default();
                     listed.published_next = listed.published_next.max(next);
                 }
                 Some(_) => {}
-                None => self.foreign(published.join(&found.name), "it is no mark of a published segment"),
+                None => self.foreign(published.join(&found.name), found.kind, "it is no mark of a published segment"),
             }
         }
         let writing = dir.join("writing");
-        for found in list(&writing)? {
+        for found in self.list(&writing)? {
             let path = writing.join(&found.name);
             match found.name.to_str().and_then(|name| WritingName::parse(name).ok()) {
                 Some(WritingName { partition, .. }) => {
                     if self.is_wanted(partition.topic()) {
-                        let names = if found.is_dir { list(&path)? } else { Vec::new() };
+                        let names = if found.is_dir() { self.list(&path)? } else { Vec::new() };
                         let names = names.iter().filter_map(|found| SegmentFileName::parse(found.name.to_str()?).ok());
                         self.faults.push(Fault::Unfinished {
                             topic: partition.topic().to_owned(),
@@ -291,7 +297,7 @@ impl Surveyor<'_> {
                         });
                     }
                 }
-                None => self.foreign(path, "it is no segment that is being written"),
+                None => self.foreign(path, found.kind, "it is no segment that is being written"),
             }
         }
         Ok(())
@@ -301,8 +307,26 @@ impl Surveyor<'_> {
         self.topics.is_none_or(|topics| topics.contains(topic))
     }
 
-    fn foreign(&mut self, path: PathBuf, reason: impl Into<String>) {
-        self.faults.push(Fault::ForeignFile { path, reason: reason.into() });
+    /// Tells of what does not belong there: for what it is, or, where a file or a folder might have been, for `reason`.
+    fn foreign(&mut self, path: PathBuf, kind: Kind, reason: impl Into<String>) {
+        let reason = match kind {
+            Kind::File | Kind::Directory => reason.into(),
+            Kind::Link => "it is a link, and none is followed here".to_owned(),
+            Kind::Fifo | Kind::Socket | Kind::Device => format!("it is {kind}"),
+        };
+        self.faults.push(Fault::ForeignFile { path, reason });
+    }
+
+    /// What is in a directory, by name; nothing if there is no such directory.
+    fn list(&self, dir: &Path) -> Result<Vec<Found>, VerifyError> {
+        let names = match Folder::open_below(self.base, dir).and_then(|dir| dir.list()) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(VerifyError::Unreadable { path: dir.to_owned(), source }),
+        };
+        let mut found: Vec<_> = names.into_iter().map(|(name, kind)| Found { name, kind }).collect();
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(found)
     }
 }
 
@@ -323,24 +347,11 @@ fn date_of(name: &OsString) -> Option<Option<NaiveDate>> {
 
 struct Found {
     name: OsString,
-    is_dir: bool,
+    kind: Kind,
 }
 
-/// What is in a directory, by name; nothing if there is no such directory. Links are followed.
-fn list(dir: &Path) -> Result<Vec<Found>, VerifyError> {
-    let unreadable = |source| VerifyError::Unreadable { path: dir.to_owned(), source };
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unreadable(error)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(unreadable)?;
-        let kind = entry.file_type().map_err(unreadable)?;
-        let is_dir = kind.is_dir() || kind.is_symlink() && entry.path().is_dir();
-        found.push(Found { name: entry.file_name(), is_dir });
+impl Found {
+    fn is_dir(&self) -> bool {
+        self.kind == Kind::Directory
     }
-    found.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(found)
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 use superhero_game::HeroId;
 use superhero_sink::Table;
+use superhero_text::shown;
 
 use crate::figures::append_standings;
 use crate::id::Id;
@@ -185,7 +186,7 @@ impl fmt::Display for Verification {
             self.bytes
         )?;
         match &self.cluster_id {
-            Some(id) => writeln!(f, "compared with the topics of the cluster {id}")?,
+            Some(id) => writeln!(f, "compared with the topics of the cluster {}", shown::one_line(id))?,
             None if self.faults.count("gap") > 0 => {
                 writeln!(
                     f,
@@ -232,7 +233,7 @@ impl Verification {
 }
 
 fn lossy<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+    serializer.collect_seq(paths.iter().map(|path| path.to_str().map_or_else(|| shown::path(path), str::to_owned)))
 }
 
 fn hexadecimal<S: Serializer>(producers: &BTreeMap<u128, u64>, serializer: S) -> Result<S::Ok, S::Error> {

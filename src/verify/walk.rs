@@ -61,7 +61,8 @@ pub(crate) fn walk(
     let mut clock = Clock::default();
     for entry in survey.files(partition, Table::Raw) {
         walk.summary.files += 1;
-        let RowFile { mut about, mut rows } = RowFile::open(survey, entry, partition, Table::Raw, &mut walk.found)?;
+        let opened = RowFile::open(survey, entry, partition, Table::Raw, &mut walk.found)?;
+        let Some(RowFile { mut about, mut rows }) = opened else { continue };
         if stop.is_cancelled() {
             return Err(VerifyError::Stopped);
         }

@@ -5,7 +5,7 @@ use superhero_game::GameToken;
 use superhero_kafka::TopicPartition;
 use superhero_sink::metadata::{Decoded, decode};
 use superhero_sink::recover::{publish_named, published_files};
-use superhero_sink::{Folder, NamedSegment, PartitionId, SinkError, Table, read_rows};
+use superhero_sink::{Folder, NamedSegment, PartitionId, SinkError, Table};
 
 /// Publishes the segments of this folder that a commit's metadata names; anybody may, at any time. Blocks on file operations.
 pub(crate) fn publish_named_here(folder: &Folder, source: &TopicPartition, metadata: &str) -> Result<(), SinkError> {
@@ -53,7 +53,7 @@ pub(crate) fn games_named(
         if !named.iter().any(|segment| (segment.first..segment.next).contains(&file.first_row)) {
             continue;
         }
-        let mut rows = read_rows(&file.path)?;
+        let mut rows = folder.read_rows(&file.path)?;
         while let Some(row) = rows.next_row()? {
             // A row that cannot be read is not one of ours to act upon.
             if let Ok(MetaRow { game_token }) = serde_json::from_slice(row) {

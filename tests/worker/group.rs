@@ -89,19 +89,24 @@ pub async fn a_host_that_stays_away_leaves_its_own_sealed_segments_and_they_are_
     let (gone, there) = (folder.join("gone"), folder.join("there"));
     let shared = Setting::new(kafka, &gone, 2).await?;
     let mut producer = Producer::new();
-    // Rows can be sealed and committed there, and not published.
-    let raw = shared.root().join("raw");
-    std::fs::create_dir_all(shared.root())?;
-    std::os::unix::fs::symlink("nowhere", &raw)?;
     let killed = shared.start(shared.config());
     for partition in 0..2 {
-        shared.produce(partition, producer.events(partition, 100)).await?;
+        shared.produce(partition, producer.events(partition, 10)).await?;
+    }
+    shared.published(20).await?;
+    // From now on rows can be sealed and committed there, and not published.
+    let (raw, aside) = (shared.root().join("raw"), gone.join("aside"));
+    std::fs::rename(&raw, &aside)?;
+    std::fs::write(&raw, "in the way of the folder")?;
+    for partition in 0..2 {
+        shared.produce(partition, producer.events(partition, 90)).await?;
     }
     let mut lag = shared.lag().await?;
     eventually("everything is committed", PATIENCE, async || Ok(lag.look().await.is_ok_and(|lag| lag.records() == 0)))
         .await?;
     drop(killed);
     std::fs::remove_file(&raw)?;
+    std::fs::rename(&aside, &raw)?;
 
     for partition in 0..2 {
         shared.produce(partition, producer.events(partition, 50)).await?;
@@ -118,7 +123,7 @@ pub async fn a_host_that_stays_away_leaves_its_own_sealed_segments_and_they_are_
     let unpublished: Vec<_> =
         verified.faults.first().iter().filter(|fault| matches!(fault, Fault::Unpublished { .. })).collect();
     ensure!(unpublished.len() == 2 && verified.faults.total() == 2, "exactly its own segments: {verified}");
-    ensure!(verified.rows.raw == 100, "and all that came later is there: {verified}");
+    ensure!(verified.rows.raw == 120, "and all that came before and later is there: {verified}");
 
     // It comes back.
     shared.take_all().await?;

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::symlink,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -529,19 +529,19 @@ fn what_is_taken_away_is_not_committed() {
     assert!(sink.append(5, TODAY, &[], Instant::now()).is_err());
 }
 
-/// Makes the next file of that name one that the kernel refuses to write to.
-fn fill_the_disk(folder: &Folder, generation: i32, file: &str) -> PathBuf {
+/// Puts something where the next file of that name is to be made.
+fn put_in_the_way(folder: &Folder, generation: i32, file: &str, put: impl FnOnce(&Path)) {
     let name = WritingName { writer: folder.writer(), generation, partition: partition() };
-    let path = folder.root().join(".superhero/writing").join(name.to_string()).join(file);
-    symlink("/dev/full", &path).unwrap();
-    path
+    put(&folder.root().join(".superhero/writing").join(name.to_string()).join(file));
 }
 
+// What a full disk does at each step is among the runs of this crate's own tests, which can let every step fail.
 #[test]
-fn a_full_disk_holds_the_partition_and_loses_nothing() {
+fn a_file_that_cannot_be_made_holds_the_partition_and_loses_nothing() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let theirs = elsewhere.path().join("theirs");
     for compression in [Compression::None, Compression::Gzip] {
-        // Rows too large for the buffer fail at once, small ones when they are sealed.
-        for dead_row in [vec![b'x'; 1 << 20], b"why".to_vec()] {
+        for reason in ["File exists", "is a link"] {
             let (place, mut group) = (Place::new(), Group::default());
             let folder = place.folder();
             let mut sink = PartitionSink::new(&folder, partition(), Settings { compression, ..Settings::default() });
@@ -550,12 +550,18 @@ fn a_full_disk_holds_the_partition_and_loses_nothing() {
             append(&mut sink, 10..12);
             assert_eq!(sink.seen(1, 1), Verdict::New);
             let ending = if compression == Compression::None { "part" } else { "gz.part" };
-            fill_the_disk(&folder, 1, &format!("dead+2026-11-22+lib.server.game+3+{:020}.{ending}", 12));
+            fs::write(&theirs, "theirs").unwrap();
+            let file = format!("dead+2026-11-22+lib.server.game+3+{:020}.{ending}", 12);
+            put_in_the_way(&folder, 1, &file, |path| match reason {
+                "File exists" => fs::hard_link(&theirs, path).unwrap(),
+                _ => symlink(&theirs, path).unwrap(),
+            });
             let raw_row = row(12);
-            let rows = [(Table::Raw, raw_row.as_bytes()), (Table::Dead, &dead_row)];
+            let rows = [(Table::Raw, raw_row.as_bytes()), (Table::Dead, &b"why"[..])];
             let failed = sink.append(12, TODAY, &rows, Instant::now()).and_then(|_| sink.seal().map(|_| Room::Left));
             let error = failed.unwrap_err();
-            assert!(error.to_string().contains("No space left") && !error.stops_partition(), "{error}");
+            assert!(error.to_string().contains(reason) && !error.stops_partition(), "{error}");
+            assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs");
             assert!(
                 sink.append(13, TODAY, &[], Instant::now()).is_err(),
                 "no later record is taken before the earlier ones"
@@ -758,4 +764,9 @@ fn a_torn_file_among_the_rows_is_named_and_foreign_ones_are_passed_over() {
     let error = place.sink().joined(group.next_generation()).unwrap_err();
     assert!(error.to_string().contains(torn.to_str().unwrap()) && error.stops_partition(), "{error}");
     assert!(recover::last_row_offset(&place.folder(), &partition()).is_err());
+    // Nor is one waited for that is none, whatever took its place.
+    fs::remove_file(&torn).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&torn).status().unwrap().success());
+    let error = place.sink().joined(group.next_generation()).unwrap_err();
+    assert!(error.to_string().contains("it is a FIFO") && error.stops_partition(), "{error}");
 }

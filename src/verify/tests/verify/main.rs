@@ -5,4 +5,5 @@ mod clean;
 mod damage;
 mod games;
 mod mutations;
+mod planted;
 mod world;
