@@ -2,11 +2,12 @@
 //! start of each segment, and what is settled. It is a file of JSON lines that is appended to, and written anew when a segment goes.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use superhero_files::{Folder as Files, PRIVATE_FILE};
 
 use super::{FIRST_SEGMENT, SpoolError};
 use crate::lanes::Counting;
@@ -74,6 +75,7 @@ impl Account {
 /// The file, and what it says or is to say.
 #[derive(Debug)]
 pub(super) struct Ledger {
+    files: Files,
     folder: PathBuf,
     file: File,
     account: Account,
@@ -86,16 +88,17 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// A new one in `folder`.
-    pub(super) fn create(folder: &Path) -> Result<Self, SpoolError> {
+    pub(super) fn create(files: &Files, folder: &Path) -> Result<Self, SpoolError> {
         let account = Account { begins: [(FIRST_SEGMENT, BTreeMap::new())].into(), ..Account::default() };
-        Self::of(folder, account)
+        Self::of(files, folder, account)
     }
 
     /// That which a process left in `folder`; `None` if it had not come to make one, and so had taken no event.
-    pub(super) fn read(folder: &Path) -> Result<Option<Self>, SpoolError> {
+    pub(super) fn read(files: &Files, folder: &Path) -> Result<Option<Self>, SpoolError> {
         let path = folder.join(LEDGER);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
+        let mut text = Vec::new();
+        match files.read(LEDGER).and_then(|mut file| file.read_to_end(&mut text)) {
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(SpoolError::of("read", &path)(error)),
         };
@@ -109,19 +112,20 @@ impl Ledger {
             })?;
             account.apply(line);
         }
-        Self::of(folder, account).map(Some)
+        Self::of(files, folder, account).map(Some)
     }
 
-    fn of(folder: &Path, account: Account) -> Result<Self, SpoolError> {
-        let file = rewrite(folder, &account)?;
+    fn of(files: &Files, folder: &Path, account: Account) -> Result<Self, SpoolError> {
+        let file = rewrite(files, folder, &account)?;
+        let files = files.clone();
         let (folder, uncounted, unwritten) = (folder.to_owned(), BTreeMap::new(), Vec::new());
-        Ok(Self { folder, file, account, uncounted, unwritten, torn: false })
+        Ok(Self { files, folder, file, account, uncounted, unwritten, torn: false })
     }
 
     /// Removes the file, if there is one.
-    pub(super) fn remove(folder: &Path) -> Result<(), SpoolError> {
+    pub(super) fn remove(files: &Files, folder: &Path) -> Result<(), SpoolError> {
         let path = folder.join(LEDGER);
-        match fs::remove_file(&path) {
+        match files.remove(LEDGER) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SpoolError::of("remove", &path)(error)),
             _ => Ok(()),
         }
@@ -159,7 +163,7 @@ impl Ledger {
     /// Writes what has been noted.
     pub(super) fn write(&mut self) -> Result<(), SpoolError> {
         if self.torn {
-            self.file = rewrite(&self.folder, &self.account)?;
+            self.file = rewrite(&self.files, &self.folder, &self.account)?;
             self.torn = false;
             self.unwritten.clear();
         }
@@ -188,7 +192,7 @@ impl Ledger {
     pub(super) fn forget(&mut self, segment: u64) -> Result<(), SpoolError> {
         self.account.begins.remove(&segment);
         self.uncounted.remove(&segment);
-        self.file = rewrite(&self.folder, &self.account)?;
+        self.file = rewrite(&self.files, &self.folder, &self.account)?;
         self.torn = false;
         self.unwritten.clear();
         Ok(())
@@ -201,11 +205,11 @@ impl Ledger {
 }
 
 /// Replaces the file by one that says `account`.
-fn rewrite(folder: &Path, account: &Account) -> Result<File, SpoolError> {
-    let (new, path) = (folder.join(NEW_LEDGER), folder.join(LEDGER));
-    let mut file = File::create(&new).map_err(SpoolError::of("create", &new))?;
+fn rewrite(files: &Files, folder: &Path, account: &Account) -> Result<File, SpoolError> {
+    let new = folder.join(NEW_LEDGER);
+    let mut file = files.create(NEW_LEDGER, PRIVATE_FILE).map_err(SpoolError::of("create", &new))?;
     file.write_all(&text(account.lines())).map_err(SpoolError::of("write", &new))?;
-    fs::rename(&new, &path).map_err(SpoolError::of("rename", &new))?;
+    files.rename(NEW_LEDGER, files, LEDGER).map_err(SpoolError::of("rename", &new))?;
     Ok(file)
 }
 

@@ -1,7 +1,9 @@
 //! What an earlier start left: its events, in order, into lanes that count as its own did.
 
 use std::collections::VecDeque;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -32,10 +34,10 @@ pub(super) struct Left {
 impl Left {
     /// Looks at what is there. A folder without events is removed.
     pub(super) fn open(folder: Folder, producer: Uuid) -> Result<Option<Self>, SpoolError> {
-        let ledger = match Ledger::read(&folder.path) {
+        let ledger = match Ledger::read(&folder.files, &folder.path) {
             Ok(Some(ledger)) => ledger,
             Ok(None) => return folder.remove().map(|()| None),
-            Err(damage @ SpoolError::Damaged { .. }) => return set_aside(&folder.path, &damage).map(|()| None),
+            Err(damage @ SpoolError::Damaged { .. }) => return set_aside(&folder, &damage).map(|()| None),
             Err(error) => return Err(error),
         };
         let segments = segments(&folder)?;
@@ -44,7 +46,7 @@ impl Left {
         let Some(begin) = account.begins.get(&first) else {
             let path = folder.segment(first);
             let damage = SpoolError::Damaged { path, reason: "the ledger does not know it".to_owned() };
-            return set_aside(&folder.path, &damage).map(|()| None);
+            return set_aside(&folder, &damage).map(|()| None);
         };
         let settled = account.settled.iter().map(|((topic, partition), below)| {
             let next = begin.get(topic).and_then(|counting| counting.next.get(*partition as usize));
@@ -53,13 +55,12 @@ impl Left {
         let settled: u64 = settled.sum();
         let (mut entries, mut bytes, mut damage) = (0, 0, None);
         for (place, (_, path)) in segments.iter().enumerate() {
-            let content = fs::read(path).map_err(SpoolError::of("read", path))?;
+            let content = content_of(&folder, path)?;
             bytes += content.len() as u64;
             let (whole, broken) = count(&content);
             entries += whole;
             // Only the last write can have been cut off by the end of the process.
-            let last =
-                segments[place + 1..].iter().all(|(_, path)| fs::metadata(path).is_ok_and(|file| file.len() == 0));
+            let last = segments[place + 1..].iter().all(|(_, path)| is_empty(&folder, path));
             match broken {
                 None => {}
                 Some((_, Broken::CutOff)) if last => {}
@@ -111,7 +112,7 @@ impl Left {
     /// Hands the next segments to the lanes, until these have something to do; `false` if there is no segment.
     pub(super) fn feed(&mut self, lanes: &mut Lanes) -> Result<bool, SpoolError> {
         while let Some(path) = self.segments.front() {
-            let content = fs::read(path).map_err(SpoolError::of("read", path))?;
+            let content = content_of(&self.folder, path)?;
             let mut rest = content.as_slice();
             while let Ok(Some(event)) = entry::decode(&mut rest) {
                 lanes.accept(&event);
@@ -132,7 +133,7 @@ impl Left {
     pub(super) fn delivered(self, numbered: u64) {
         tell_delivered(self.producer, numbered);
         let removed = match &self.damage {
-            Some(damage) => set_aside(&self.folder.path, damage),
+            Some(damage) => set_aside(&self.folder, damage),
             None => self.folder.remove(),
         };
         if let Err(error) = removed {
@@ -147,11 +148,15 @@ fn tell_delivered(producer: Uuid, emitted: u64) {
 }
 
 /// Keeps what cannot be read for whoever wants to look into it, out of the way of later starts.
-fn set_aside(folder: &Path, damage: &SpoolError) -> Result<(), SpoolError> {
-    let mut aside = folder.as_os_str().to_owned();
-    aside.push(".damaged");
-    let aside = PathBuf::from(aside);
-    fs::rename(folder, &aside).map_err(SpoolError::of("rename", folder))?;
+fn set_aside(folder: &Folder, damage: &SpoolError) -> Result<(), SpoolError> {
+    let with_ending = |name: &OsStr| {
+        let mut aside = name.to_owned();
+        aside.push(".damaged");
+        aside
+    };
+    let renamed = folder.dir.rename(&folder.name, &folder.dir, with_ending(&folder.name));
+    renamed.map_err(SpoolError::of("rename", &folder.path))?;
+    let aside = PathBuf::from(with_ending(folder.path.as_os_str()));
     tracing::error!("events are lost: {damage}; what is left of them is kept in {}", aside.display());
     Ok(())
 }
@@ -159,14 +164,28 @@ fn set_aside(folder: &Path, damage: &SpoolError) -> Result<(), SpoolError> {
 /// The segments of a folder, by number.
 fn segments(folder: &Folder) -> Result<Vec<(u64, PathBuf)>, SpoolError> {
     let mut all = Vec::new();
-    for entry in fs::read_dir(&folder.path).map_err(SpoolError::of("list", &folder.path))? {
-        let path = entry.map_err(SpoolError::of("list", &folder.path))?.path();
+    for (name, _) in folder.files.list().map_err(SpoolError::of("list", &folder.path))? {
+        let path = folder.path.join(name);
         let is_segment = path.extension().is_some_and(|extension| extension == "events");
         let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         all.extend(number.filter(|_| is_segment).map(|number| (number, path)));
     }
     all.sort();
     Ok(all)
+}
+
+fn content_of(folder: &Folder, path: &Path) -> Result<Vec<u8>, SpoolError> {
+    let mut content = Vec::new();
+    let read = open(folder, path).and_then(|mut segment| segment.read_to_end(&mut content));
+    read.map(|_| content).map_err(SpoolError::of("read", path))
+}
+
+fn is_empty(folder: &Folder, path: &Path) -> bool {
+    open(folder, path).and_then(|segment| segment.metadata()).is_ok_and(|segment| segment.len() == 0)
+}
+
+fn open(folder: &Folder, path: &Path) -> io::Result<File> {
+    folder.files.read(path.file_name().unwrap_or_default())
 }
 
 /// The entries of a segment, and where the first one is that is none.

@@ -12,7 +12,9 @@
 //! the transport has delivered everything.
 //!
 //! A transport that starts takes over every folder whose lock is free, sends what is not settled under its old producer and
-//! sequences, and only then what is new, so that the events of a game stay in order. Transports may share the directory.
+//! sequences, and only then what is new, so that the events of a game stay in order. Transports of one user may share the directory.
+//!
+//! Events carry tokens: only their owner may read the folders and the files. The directory may be a link, and nothing in it.
 
 mod entry;
 mod ledger;
@@ -22,11 +24,15 @@ mod segments;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use superhero_files::{Folder as Files, PRIVATE_FILE, PRIVATE_FOLDER};
+use superhero_text::shown;
 use uuid::Uuid;
 
 pub(crate) use segments::{Blocked, Segments};
@@ -60,7 +66,10 @@ pub struct SpoolConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// The file system refuses.
-    #[error("cannot {action} {}: {source}; LOGGER_SPOOL_DIR must be a directory that can be written", path.display())]
+    #[error(
+        "cannot {action} {}: {source}; LOGGER_SPOOL_DIR must be a directory that can be written",
+        shown::path(path)
+    )]
     Io {
         /// A verb, as in "cannot … the path".
         action: &'static str,
@@ -70,7 +79,7 @@ pub enum SpoolError {
         source: io::Error,
     },
     /// A file is not what was written.
-    #[error("{} is damaged: {reason}", path.display())]
+    #[error("{} is damaged: {reason}", shown::path(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -84,7 +93,7 @@ pub enum SpoolError {
         capacity_bytes: u64,
     },
     /// Another process does not let go of the directory.
-    #[error("{} is locked by another process for more than {} s", path.display(), LOCK_TIMEOUT.as_secs())]
+    #[error("{} is locked by another process for more than {} s", shown::path(path), LOCK_TIMEOUT.as_secs())]
     Locked {
         /// The lock.
         path: PathBuf,
@@ -127,55 +136,63 @@ pub(crate) struct Spool {
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
+    files: Files,
+    /// The directory that it is in, and what it is called there.
+    dir: Files,
+    name: OsString,
     _lock: File,
 }
 
 impl Folder {
     /// `None` if it belongs to a process that lives, or to none that had come to take an event.
-    fn take(path: PathBuf) -> Result<Option<Self>, SpoolError> {
+    fn take(dir: &Files, name: OsString, path: PathBuf) -> Result<Option<Self>, SpoolError> {
+        let files = dir.below(Path::new(&name)).map_err(SpoolError::of("open", &path))?;
         let lock = path.join(LOCK);
-        let file = match OpenOptions::new().write(true).open(&lock) {
+        let file = match files.write_private(LOCK) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return remove(&path).map(|()| None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return dir.remove_all(&name).map(|()| None).map_err(SpoolError::of("remove", &path));
+            }
             Err(error) => return Err(SpoolError::of("open", &lock)(error)),
         };
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { path, _lock: file })),
+            Ok(()) => {
+                // One of a version that let everybody look into it.
+                files.make_private().map_err(SpoolError::of("change the mode of", &path))?;
+                Ok(Some(Self { path, files, dir: dir.clone(), name, _lock: file }))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(SpoolError::of("lock", &lock)(error)),
         }
     }
 
-    fn make(path: PathBuf) -> Result<Self, SpoolError> {
-        fs::create_dir(&path).map_err(SpoolError::of("create", &path))?;
+    fn make(dir: &Files, name: OsString, path: PathBuf) -> Result<Self, SpoolError> {
+        let made = dir.make(&name, PRIVATE_FOLDER).and_then(|()| dir.below(Path::new(&name)));
+        let files = made.map_err(SpoolError::of("create", &path))?;
         let lock = path.join(LOCK);
-        let file = File::create(&lock).map_err(SpoolError::of("create", &lock))?;
+        let file = files.create_new(LOCK, PRIVATE_FILE).map_err(SpoolError::of("create", &lock))?;
         file.lock().map_err(SpoolError::of("lock", &lock))?;
-        Ok(Self { path, _lock: file })
+        Ok(Self { path, files, dir: dir.clone(), name, _lock: file })
     }
 
     fn segment(&self, number: u64) -> PathBuf {
-        self.path.join(format!("{number:08}.events"))
+        self.path.join(segment_name(number))
     }
 
     fn make_segment(&self, number: u64) -> Result<File, SpoolError> {
-        let path = self.segment(number);
-        let made = OpenOptions::new().create(true).truncate(false).append(true).open(&path);
-        made.map_err(SpoolError::of("create", &path))
+        let made = self.files.append(segment_name(number), PRIVATE_FILE);
+        made.map_err(SpoolError::of("create", &self.segment(number)))
     }
 
     fn remove(self) -> Result<(), SpoolError> {
         // Without a ledger the rest is nothing, however far this comes.
-        Ledger::remove(&self.path)?;
-        remove(&self.path)
+        Ledger::remove(&self.files, &self.path)?;
+        self.dir.remove_all(&self.name).map_err(SpoolError::of("remove", &self.path))
     }
 }
 
-fn remove(folder: &Path) -> Result<(), SpoolError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SpoolError::of("remove", folder)(error)),
-        _ => Ok(()),
-    }
+fn segment_name(number: u64) -> String {
+    format!("{number:08}.events")
 }
 
 impl Spool {
@@ -185,21 +202,24 @@ impl Spool {
         if *capacity_bytes < MIN_CAPACITY_BYTES {
             return Err(SpoolError::TooSmall { capacity_bytes: *capacity_bytes });
         }
-        fs::create_dir_all(dir).map_err(SpoolError::of("create", dir))?;
-        let lock = lock(&dir.join(LOCK))?;
+        let made = DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(dir);
+        let files = made.and_then(|()| Files::open(dir)).map_err(SpoolError::of("create", dir))?;
+        let lock = lock(&files, &dir.join(LOCK))?;
         let mut number = 0;
         let mut folders = Vec::new();
         for (of, producer, path) in list(dir)? {
             number = number.max(of);
-            folders.extend(Folder::take(path)?.map(|folder| (folder, producer)));
+            let Some(name) = path.file_name().map(ToOwned::to_owned) else { continue };
+            folders.extend(Folder::take(&files, name, path)?.map(|folder| (folder, producer)));
         }
-        let folder = Folder::make(dir.join(format!("{:08}-{}", number + 1, id.simple())))?;
+        let name = format!("{:08}-{}", number + 1, id.simple());
+        let folder = Folder::make(&files, name.clone().into(), dir.join(name))?;
         drop(lock);
         let mut left = VecDeque::new();
         for (folder, producer) in folders {
             left.extend(Left::open(folder, producer)?);
         }
-        let ledger = Ledger::create(&folder.path)?;
+        let ledger = Ledger::create(&folder.files, &folder.path)?;
         let held_bytes = left.iter().map(Left::bytes).sum();
         let segments = Segments::new(folder.make_segment(FIRST_SEGMENT)?, *capacity_bytes, held_bytes);
         let producer = Producer::new(id);
@@ -294,8 +314,10 @@ impl Spool {
     pub(crate) fn make_room(&mut self, queue: &Queue) -> Result<(), SpoolError> {
         for number in self.ledger.settled_segments() {
             let path = self.folder.segment(number);
-            let bytes = fs::metadata(&path).map_err(SpoolError::of("look at", &path))?.len();
-            fs::remove_file(&path).map_err(SpoolError::of("remove", &path))?;
+            let (files, name) = (&self.folder.files, segment_name(number));
+            let length = files.read(&name).and_then(|segment| Ok(segment.metadata()?.len()));
+            let bytes = length.map_err(SpoolError::of("look at", &path))?;
+            files.remove(&name).map_err(SpoolError::of("remove", &path))?;
             queue.spool_freed(bytes);
             self.ledger.forget(number)?;
         }
@@ -345,9 +367,8 @@ pub struct Kept {
 }
 
 /// Takes the lock of the directory.
-fn lock(path: &Path) -> Result<File, SpoolError> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(SpoolError::of("open", path))?;
+fn lock(files: &Files, path: &Path) -> Result<File, SpoolError> {
+    let file = files.append(LOCK, PRIVATE_FILE).map_err(SpoolError::of("open", path))?;
     let until = Instant::now() + LOCK_TIMEOUT;
     loop {
         match file.try_lock() {
@@ -362,12 +383,11 @@ fn lock(path: &Path) -> Result<File, SpoolError> {
 /// The folders of transports in the directory, in the order of their starts.
 fn list(dir: &Path) -> Result<Vec<(u64, Uuid, PathBuf)>, SpoolError> {
     let mut all = Vec::new();
-    for entry in fs::read_dir(dir).map_err(SpoolError::of("list", dir))? {
-        let entry = entry.map_err(SpoolError::of("list", dir))?;
-        let name = entry.file_name();
+    let names = Files::open(dir).and_then(|files| files.list()).map_err(SpoolError::of("list", dir))?;
+    for (name, _) in names {
         let parts = name.to_str().and_then(|name| name.split_once('-'));
         let parts = parts.and_then(|(number, id)| Some((number.parse().ok()?, Uuid::try_parse(id).ok()?)));
-        all.extend(parts.map(|(number, producer)| (number, producer, entry.path())));
+        all.extend(parts.map(|(number, producer)| (number, producer, dir.join(&name))));
     }
     all.sort();
     Ok(all)

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -416,4 +417,49 @@ fn a_directory_that_is_none_and_a_spool_too_small_are_refused() {
     assert!(refused.contains("file") && refused.contains("LOGGER_SPOOL_DIR"), "{refused}");
     let small = open(dir.path(), 1000);
     assert!(small.contains("1000 bytes") && small.contains("LOGGER_SPOOL_BYTES"), "{small}");
+}
+
+#[test]
+fn only_the_owner_reads_what_the_spool_keeps() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("made/spool");
+    let mut kafka = Kafka::default();
+    kafka.create_missing();
+    let life = Life::start(&dir);
+    life.emit("lobby", Some(1), 0);
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    let folder = list(&dir).unwrap().pop().unwrap().2;
+    let files = || fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+    assert_eq!([mode(&dir), mode(&folder), mode(&dir.join("lock"))], [0o700, 0o700, 0o600]);
+    assert_eq!(files().map(|file| mode(&file)).collect::<Vec<_>>(), [0o600; 3]);
+    drop(life);
+    // What an earlier version let everybody read is taken over as well.
+    fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+    let life = Life::start(&dir);
+    assert_eq!(mode(&folder), 0o700);
+    life.deliver(&mut kafka);
+    check(&kafka, &[(0, Some(1))]).unwrap();
+}
+
+#[test]
+fn no_link_is_followed_in_the_spool() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let refused = || {
+        let config = SpoolConfig { dir: dir.path().to_owned(), capacity_bytes: CAPACITY_BYTES };
+        Spool::open(config, Uuid::new_v4(), BATCHES).unwrap_err().to_string()
+    };
+    let folder = dir.path().join(format!("00000001-{}", Uuid::new_v4().simple()));
+    fs::write(elsewhere.path().join("lock"), "").unwrap();
+    symlink(elsewhere.path(), &folder).unwrap();
+    assert!(refused().contains("is a link"), "{}", refused());
+    fs::remove_file(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("lock"), "").unwrap();
+    symlink(elsewhere.path().join("lock"), folder.join("ledger")).unwrap();
+    assert!(refused().contains("ledger is a link"), "{}", refused());
+    fs::remove_dir_all(&folder).unwrap();
+    fs::remove_file(dir.path().join("lock")).unwrap();
+    symlink(elsewhere.path().join("lock"), dir.path().join("lock")).unwrap();
+    assert!(refused().contains("lock is a link"), "{}", refused());
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
 }
