@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
         test("a role is the same in a binary of its own and in the one of all", is_the_same_role),
         test("settings are words in every binary", takes_words),
         test("--check shows what settings come to, and no secret", checks_settings),
+        test("credentials in a URL show nowhere", hides_credentials),
         test("--check refuses what a start would refuse", checks_in_vain),
         real("a healthcheck tells whether a worker and a server are ready", healthchecks),
         test("an unknown flag is refused", unknown_flag),
@@ -163,6 +164,35 @@ async fn checks_settings() -> Result<()> {
         for line in says {
             ensure!(words.contains(line) && !words.contains("hush"), "{name} {arguments:?} lacks {line:?}:\n{printed}");
         }
+    }
+    Ok(())
+}
+
+async fn hides_credentials() -> Result<()> {
+    let url = "http://user:hush@127.0.0.1:1/api?token=hush";
+    let cases: [(&str, &[&str], Option<i32>, &str); 6] = [
+        ("superhero-build-db", &["--check"], Some(0), "http://***@127.0.0.1:1/api?***"),
+        ("superhero-build-db", &["--help"], Some(0), "API_URL"),
+        (
+            "superhero-build-db",
+            &["--pull", "--api-url", "ftp://user:hush@host/?hush"],
+            Some(USAGE),
+            "ftp://***@host/?***",
+        ),
+        ("superhero-worker", &["--redis-host", "redis://user:hush@host"], Some(USAGE), "redis://***@host"),
+        ("superhero-worker", &["--kafka-bootstrap-servers", "user:hush@host:9092"], Some(USAGE), "***@host:9092"),
+        ("superhero", &["verify", "--kafka", "user:hush@host:9092"], Some(USAGE), "***@host:9092"),
+    ];
+    for (name, arguments, code, says) in cases {
+        let mut command = binary(name);
+        command.args(arguments).env("API_URL", url).env("API_TOKEN", "hush");
+        let ended = run(name, command).await?;
+        ensure!(ended.status.code() == code, "{name} {arguments:?}: {}:\n{}", ended.status, ended.output);
+        ensure!(
+            ended.output.contains(says) && !ended.output.contains("hush"),
+            "{name} {arguments:?}:\n{}",
+            ended.output
+        );
     }
     Ok(())
 }

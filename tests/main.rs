@@ -14,11 +14,13 @@ mod chaos;
 mod checker;
 mod cli;
 mod clients;
+mod deploy;
 mod figures;
 mod ghosts;
 mod heroes;
 mod kafka;
 mod leaders;
+mod others;
 mod peers;
 mod process;
 mod python;
@@ -62,11 +64,13 @@ fn main() -> ExitCode {
         checker::planted::tests(),
         cli::tests(),
         clients::tests(),
+        deploy::tests(),
         figures::tests(),
         ghosts::tests(),
         heroes::tests(),
         kafka::tests(),
         leaders::tests(),
+        others::tests(),
         peers::tests(),
         python::tests(),
         readme::tests(),

@@ -165,6 +165,9 @@ impl RunArguments {
     /// Begins the run's log.
     pub(crate) fn log(&self, simulation: &Simulation) -> Result<LogGuard, Failure> {
         let folder = simulation.folder().join(LOG);
+        if folder.is_symlink() {
+            return Err(format!("{} is a link, and below out= none is followed; remove it", folder.display()).into());
+        }
         let log = LogArguments { log_level: self.log_level, log_format: LogFormat::Text, log_dir: Some(folder) };
         Ok(log.start("superhero", simulation.layer())?)
     }

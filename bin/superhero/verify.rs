@@ -1,6 +1,5 @@
 //! `superhero verify`: published files, and the topics that they are from, checked row by row.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -104,24 +103,22 @@ fn refused(error: VerifyError) -> Failure {
     match &error {
         VerifyError::NoRows { path } => match &runs(path)[..] {
             [] => Failure::new(kind, error),
-            runs => Failure::new(kind, which_run(path, runs)),
+            runs => which_run(kind, path, runs),
         },
         _ => Failure::new(kind, error),
     }
 }
 
 /// What to type for each of the runs in a folder that is none itself.
-fn which_run(out: &Path, runs: &[PathBuf]) -> String {
-    let mut text =
+fn which_run(kind: Kind, out: &Path, runs: &[PathBuf]) -> Failure {
+    let said =
         format!("{} holds no rows of its own, but runs do in it; name one, the newest being the first:", out.display());
-    for run in runs.iter().take(MAX_RUNS_LISTED) {
-        // Writing to memory does not fail.
-        let _ = write!(text, "\n  superhero verify {}", shell_path(run));
-    }
+    let listed = runs.iter().take(MAX_RUNS_LISTED);
+    let mut lines: Vec<_> = listed.map(|run| format!("  superhero verify {}", shell_path(run))).collect();
     if let older @ 1.. = runs.len().saturating_sub(MAX_RUNS_LISTED) {
-        let _ = write!(text, "\n  … and {older} older");
+        lines.push(format!("  … and {older} older"));
     }
-    text
+    Failure::new(kind, said).with_lines(lines)
 }
 
 fn kind(error: &VerifyError) -> Kind {

@@ -92,7 +92,9 @@ pub fn parse_bootstrap_servers(list: &str) -> Result<Vec<String>, ConfigError> {
     }
     let mut servers = Vec::new();
     for value in list.split(',').map(str::trim) {
-        check_server(value).map_err(|reason| ConfigError::Server { value: value.to_owned(), reason })?;
+        // A password that somebody takes for a part of the address is not for a message.
+        let shown = || value.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, host)| format!("***@{host}"));
+        check_server(value).map_err(|reason| ConfigError::Server { value: shown(), reason })?;
         if !servers.iter().any(|known| known == value) {
             servers.push(value.to_owned());
         }
@@ -147,6 +149,8 @@ mod tests {
             ("a b:9092", "has no usable host"),
             ("::1:9092", "has more than one colon"),
             ("kafka://a:9092", "names a protocol"),
+            ("kafka://user:pass@a:9092", "\"***@a:9092\" in the list"),
+            ("user:pass@a:9092", "\"***@a:9092\" in the list of Kafka bootstrap servers has more than one colon"),
         ] {
             let message = parse_bootstrap_servers(list).expect_err(list).to_string();
             assert!(message.contains(expected), "{list:?} gives {message:?}, expected {expected:?}");

@@ -9,6 +9,7 @@ use clap::{ArgAction, Parser};
 use superhero_game::{Hero, built_in_roster, parse_heroes};
 use superhero_service::{Failure, Kind, LogArguments, RedisArguments, Secret, Settings, seconds};
 use superhero_store::GameStore;
+use superhero_text::shown;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::layer::Identity;
@@ -33,7 +34,7 @@ pub struct BuildDb {
     #[arg(long, env = "API_TOKEN", value_name = "TOKEN", hide_env_values = true, required_if_eq("pull", "true"))]
     api_token: Option<Secret>,
 
-    /// Where the hero API is, by plain HTTP
+    /// Where the hero API is, by plain HTTP; a user, a password and a query in it are not sent
     #[arg(long, env = "API_URL", value_name = "URL", default_value = "http://superheroapi.com/api")]
     api_url: String,
 
@@ -108,7 +109,7 @@ impl BuildDb {
             let json = hero_api::pull(&self.api_url, token).await?;
             return Ok((
                 parse_heroes(&json).map_err(|error| HeroesError::Sent(Box::new(error)))?,
-                self.api_url.clone(),
+                shown::without_credentials(&self.api_url),
             ));
         }
         match &self.heroes {

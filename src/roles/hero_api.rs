@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use superhero_game::MAX_HEROES;
 use superhero_service::Secret;
+use superhero_text::shown;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::info;
@@ -82,7 +83,7 @@ impl Api {
     /// # Errors
     /// [`PullError::Url`].
     pub(crate) fn new(url: &str, token: &Secret) -> Result<Self, PullError> {
-        let refused = || PullError::Url { url: url.to_owned() };
+        let refused = || PullError::Url { url: shown::without_credentials(url) };
         let uri: Uri = url.parse().map_err(|_| refused())?;
         let host = uri.host().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(refused)?;
         let host = format!("{host}:{}", uri.port_u16().unwrap_or(80));

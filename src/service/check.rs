@@ -2,6 +2,7 @@
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use superhero_text::shown;
 
 /// The flag's id, by which it is no setting.
 pub(crate) const FLAG: &str = "check";
@@ -56,7 +57,8 @@ fn value(argument: &Arg, matches: &ArgMatches) -> Option<String> {
     if argument.is_hide_env_values_set() {
         return Some(SECRET.to_owned());
     }
-    Some(values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","))
+    let shown = values.map(|value| shown::without_credentials(&shown::os_text(value)));
+    Some(shown.collect::<Vec<_>>().join(","))
 }
 
 fn source(argument: &Arg, matches: &ArgMatches) -> Option<&'static str> {
@@ -115,6 +117,15 @@ mod tests {
              --password  -                ***    command line\n\
              --folder    -                -      -\n\
              FILE…       -                -      -\n",
+        );
+        check(
+            "superhero serve --folder http://user:pass@host/api?token=x --check a\nb",
+            "setting     variable         value                    from\n\
+             --port      TEST_CHECK_PORT  80                       default\n\
+             --topics    -                -                        -\n\
+             --password  -                -                        -\n\
+             --folder    -                http://***@host/api?***  command line\n\
+             FILE…       -                a\\nb                     command line\n",
         );
         check(
             "superhero --check serve --old-name x a b",

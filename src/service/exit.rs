@@ -41,12 +41,24 @@ impl From<Kind> for ExitCode {
 pub struct Failure {
     kind: Kind,
     error: Box<dyn std::error::Error + Send + Sync>,
+    lines: Vec<String>,
 }
 
 impl Failure {
     /// A failure of a kind.
     pub fn new(kind: Kind, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { kind, error: error.into() }
+        Self { kind, error: error.into(), lines: Vec::new() }
+    }
+
+    /// With lines that are said behind the error.
+    pub fn with_lines(mut self, lines: Vec<String>) -> Self {
+        self.lines = lines;
+        self
+    }
+
+    /// Those lines.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
     }
 
     /// Its kind.

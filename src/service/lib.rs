@@ -14,6 +14,7 @@
 mod allocator;
 mod check;
 mod completions;
+mod days;
 mod exit;
 mod files;
 mod kafka;

@@ -1,8 +1,11 @@
 //! The local log, which every transport has beside it.
 
+use std::io;
 use std::path::PathBuf;
 
+use chrono::Utc;
 use clap::{Args, ValueEnum};
+use superhero_text::shown;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::Targets;
@@ -10,7 +13,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry};
 
-use crate::output;
+use crate::days::Days;
+use crate::output::{self, Lines};
 
 /// What the local log shows, and where.
 #[derive(Args, Clone, Debug)]
@@ -24,7 +28,7 @@ pub struct LogArguments {
     #[arg(long, env = "LOG_FORMAT", value_enum, ignore_case = true, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// A folder for the log, a file a day, instead of standard error
+    /// A folder for the log, a file a day, instead of standard error. Only the process's user may read what is made there
     #[arg(long, env = "LOG_DIR", value_name = "FOLDER")]
     pub log_dir: Option<PathBuf>,
 }
@@ -81,12 +85,12 @@ pub struct LogGuard {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The folder cannot be written.
-    #[error("cannot write the log to LOG_DIR {folder}")]
+    #[error("cannot write the log to LOG_DIR {}: {source}", shown::path(folder))]
     Folder {
         /// The folder.
         folder: PathBuf,
         /// Why.
-        source: tracing_appender::rolling::InitError,
+        source: io::Error,
     },
     /// Something else has taken the process's log already.
     #[error("the log was started before")]
@@ -106,15 +110,12 @@ impl LogArguments {
     /// The same once for all kinds of layers.
     fn start_beside(&self, name: &str, events: BoxedLayer) -> Result<LogGuard, LogError> {
         let (writer, guard) = match &self.log_dir {
-            None => tracing_appender::non_blocking(output::Log),
-            Some(folder) => tracing_appender::non_blocking(
-                tracing_appender::rolling::Builder::new()
-                    .rotation(tracing_appender::rolling::Rotation::DAILY)
-                    .filename_prefix(name)
-                    .filename_suffix("log")
-                    .build(folder)
-                    .map_err(|source| LogError::Folder { folder: folder.clone(), source })?,
-            ),
+            None => tracing_appender::non_blocking(Lines(output::Log)),
+            Some(folder) => {
+                let days = Days::begin(folder, name, Utc::now().date_naive());
+                let days = days.map_err(|source| LogError::Folder { folder: folder.clone(), source })?;
+                tracing_appender::non_blocking(Lines(days))
+            }
         };
         let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
         let lines = match self.log_format {

@@ -21,7 +21,7 @@ pub fn runs(out: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(out) else { return Vec::new() };
     let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let mut runs: Vec<_> = folders.filter_map(|folder| Some((begun(&folder)?, folder))).collect();
-    runs.retain(|(_, folder)| folder.join(ROOT).is_dir());
+    runs.retain(|(_, folder)| is_folder(&folder.join(ROOT)));
     runs.sort_by(|a, b| b.cmp(a));
     runs.into_iter().map(|(_, folder)| folder).collect()
 }
@@ -56,8 +56,8 @@ impl Sweep {
 impl Drop for Sweep {
     fn drop(&mut self) {
         // Only what is empty can be taken away like this; whatever cannot be is left.
-        if !self.had_log {
-            let log = self.folder.join(LOG);
+        let log = self.folder.join(LOG);
+        if !self.had_log && is_folder(&log) {
             for file in fs::read_dir(&log).into_iter().flatten().flatten() {
                 if file.metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
                     let _ = fs::remove_file(file.path());
@@ -86,6 +86,11 @@ pub(crate) fn make(out: &Path, now: DateTime<Utc>) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{MAX_RUNS_A_SECOND} runs began in this second")))
+}
+
+/// Whether there is a folder, and not only a link that leads to one.
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
 /// Whether workers have committed rows in the folder that they have not published yet.
@@ -139,5 +144,15 @@ mod tests {
         assert_eq!(left("empty", true, ""), (false, false));
         assert_eq!(left("told", true, "a line"), (true, true));
         assert_eq!(left("shared", false, ""), (true, false));
+
+        let theirs = out.path().join("theirs");
+        fs::create_dir(&theirs).unwrap();
+        fs::write(theirs.join("empty"), "").unwrap();
+        let folder = out.path().join("planted");
+        fs::create_dir(&folder).unwrap();
+        let sweep = Sweep::new(&folder, false);
+        std::os::unix::fs::symlink(&theirs, folder.join(LOG)).unwrap();
+        drop(sweep);
+        assert!(theirs.join("empty").exists(), "a link is not followed");
     }
 }

@@ -20,6 +20,19 @@ pub(crate) fn shell(word: &str) -> String {
     const BARE: &str = "_-./:=,+@%";
     if !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || BARE.contains(c)) {
         word.to_owned()
+    } else if word.contains(char::is_control) {
+        let mut quoted = String::from("$'");
+        for c in word.chars() {
+            match c {
+                '\'' | '\\' => quoted.extend(['\\', c]),
+                c if c.is_control() => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| {
+                    // Writing to memory does not fail.
+                    let _ = write!(quoted, "\\x{byte:02x}");
+                }),
+                c => quoted.push(c),
+            }
+        }
+        quoted + "'"
     } else if !word.contains(['"', '$', '`', '\\', '!']) {
         format!("\"{word}\"")
     } else {
@@ -39,7 +52,7 @@ pub(crate) fn python(text: &str) -> String {
         // Writing to memory does not fail.
         let _ = match c {
             '\'' | '\\' => write!(quoted, "\\{c}"),
-            c if c.is_ascii_control() => write!(quoted, "\\x{:02x}", u32::from(c)),
+            c if c.is_control() => write!(quoted, "\\x{:02x}", u32::from(c)),
             c => write!(quoted, "{c}"),
         };
     }
@@ -75,6 +88,7 @@ mod tests {
             ("$a", "'$a'"),
             ("it's $a", r"'it'\''s $a'"),
             ("a\"b", "'a\"b'"),
+            ("it's\n\u{1b}[2J\u{9b}\\", r"$'it\'s\x0a\x1b[2J\xc2\x9b\\'"),
         ] {
             assert_eq!(shell(word), quoted);
         }

@@ -9,6 +9,7 @@ use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 use superhero_game::HeroId;
 use superhero_player::Summary;
+use superhero_text::shown;
 use superhero_transport::Counters;
 use superhero_verify::{Figures, Verification};
 
@@ -400,7 +401,7 @@ impl fmt::Display for Report {
             if files.with_others { " in the folder, others' rows and those of earlier runs included" } else { "" };
         row("files", format!("{}, {}{others}", plural(files.count as usize, "file"), HumanBytes(files.bytes)))?;
         row("used", used.to_string())?;
-        row("folder", self.folder.display().to_string())?;
+        row("folder", shown::path(&self.folder))?;
         self.write_board(f)?;
         write!(f, "\n{}", self.next)
     }
