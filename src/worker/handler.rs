@@ -180,6 +180,7 @@ mod tests {
             status,
             seats: 2,
             host,
+            waits: None,
             fighters: BTreeMap::from([(host, fighter(7, 50)), (guest, fighter(9, 0))]),
             order: vec![host],
             records: vec![AttackRecord { timestamp, game: GAME.parse().unwrap(), user: host, action }],
