@@ -54,17 +54,27 @@ pub fn tests() -> Vec<Trial> {
         verified::what_differs_from_the_topic_is_told_with_its_offset,
     ];
     // Other people's producers.
-    let others = cases![Kafka::shared: batches::those_of_other_producers_become_rows]
-        .into_iter()
-        .map(|case| case.with_ignored_flag(!are_real()));
+    let others = cases![
+        Kafka::shared:
+        batches::those_of_other_producers_become_rows,
+        batches::what_is_behind_an_open_transaction_waits_and_is_told,
+    ]
+    .into_iter()
+    .map(|case| case.with_ignored_flag(!are_real()));
     // The log of a worker as a process, which needs a Redis.
     let redis = cases![Kafka::shared: group::a_host_that_stays_away_leaves_its_own_sealed_segments_and_they_are_named]
         .into_iter()
         .map(|case| case.with_ignored_flag(!are_real()));
     // It stores what Apache Kafka refuses.
-    let embedded = cases![
-        embedded: batches::one_that_nobody_can_read_is_a_dead_letter, columns::a_timestamp_of_any_number_is_told
+    let stored_as_it_is = cases![
+        embedded:
+        batches::one_that_nobody_can_read_is_a_dead_letter,
+        batches::one_of_any_size_is_read_record_by_record,
+        columns::a_timestamp_of_any_number_is_told,
     ];
+    let bounded = cases![embedded: batches::those_that_would_take_all_memory_do_not]
+        .into_iter()
+        .map(|case| case.with_ignored_flag(!are_real()));
     let own = cases![
         start:
         faults::a_broker_that_stands_still_costs_no_record_and_doubles_none,
@@ -81,7 +91,15 @@ pub fn tests() -> Vec<Trial> {
     ]
     .into_iter()
     .map(|case| case.with_ignored_flag(!are_real()));
-    shared.into_iter().chain(others).chain(redis).chain(apache).chain(embedded).chain(own).collect()
+    shared
+        .into_iter()
+        .chain(others)
+        .chain(redis)
+        .chain(apache)
+        .chain(stored_as_it_is)
+        .chain(bounded)
+        .chain(own)
+        .collect()
 }
 
 fn embedded() -> Result<Arc<Kafka>> {

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use superhero_kafka::KafkaConfig;
-use superhero_service::{Failure, Kind, LogArguments, print, tell};
+use superhero_kafka::fetch::Budget;
+use superhero_kafka::{Isolation, KafkaConfig};
+use superhero_service::{Failure, Kind, LogArguments, print, tell, whole};
 use superhero_simulation::{runs, shell_path};
 use superhero_verify::{VerifyConfig, VerifyError, verify};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,14 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "TOPIC,…", value_delimiter = ',')]
     topics: Option<Vec<String>>,
 
+    /// What the workers were told to take of transactions: read_committed, or read_uncommitted
+    #[arg(long, env = "KAFKA_ISOLATION_LEVEL", value_name = "LEVEL", default_value_t = Isolation::Committed)]
+    isolation_level: Isolation,
+
+    /// Bytes of memory for all that is fetched and what it unfolds to: as much as the workers had
+    #[arg(long, env = "FETCH_MEMORY_BYTES", value_name = "BYTES", default_value_t = Budget::DEFAULT_BYTES, value_parser = whole(Budget::MIN_BYTES..=Budget::MAX_BYTES))]
+    fetch_memory_bytes: usize,
+
     /// How the findings are shown
     #[arg(long, value_enum, ignore_case = true, default_value_t = Output::Text)]
     output: Output,
@@ -72,7 +81,8 @@ impl Verify {
         let topics = self.topics.clone().unwrap_or_default();
         let beside = folders.iter().map(|folder| (folder.clone(), runs(folder).len()));
         let beside: Vec<_> = beside.filter(|(_, runs)| *runs > 0).collect();
-        let config = VerifyConfig { folders, kafka, topics: self.topics, figures_of: None };
+        let (isolation, budget) = (self.isolation_level, Budget::new(self.fetch_memory_bytes));
+        let config = VerifyConfig { folders, kafka, isolation, budget, topics: self.topics, figures_of: None };
         let found = verify(config, stop).await.map_err(refused)?;
         // Of a name that was mistyped, too, there is nothing that could be wrong.
         let is_there = |topic: &String| found.partitions.iter().any(|partition| partition.topic == *topic);

@@ -293,7 +293,8 @@ impl Cluster {
         answer
     }
 
-    /// The end of each partition of a topic: the offset that the next record will have.
+    /// The end of each partition of a topic: the offset that the next record will have, or that of the first record of an open
+    /// transaction, since rskafka asks for what is committed.
     ///
     /// # Errors
     ///

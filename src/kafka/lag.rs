@@ -27,7 +27,7 @@ pub struct Lag {
 /// Offsets of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionLag {
-    /// The offset that the next record will have.
+    /// The end of what is committed: the offset that the next record will have, or that of the first of an open transaction.
     pub end: i64,
     /// Everything below it is done; the earliest offset that is there where the group has committed nothing yet.
     pub done: i64,

@@ -15,6 +15,7 @@
 mod backoff;
 mod client;
 mod config;
+mod isolation;
 mod lag;
 mod metadata;
 mod partitioner;
@@ -28,6 +29,7 @@ pub mod wire;
 
 pub use client::{ClientError, Cluster, OffsetAt, within};
 pub use config::{ConfigError, KafkaConfig, parse_bootstrap_servers};
+pub use isolation::Isolation;
 pub use lag::{Lag, LagError, LagMeter, PartitionLag};
 pub use metadata::{Advertised, Broker, Metadata, MetadataError, PartitionMetadata, TopicMetadata};
 pub use partitioner::{murmur2, partition_for_key};

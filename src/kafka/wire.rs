@@ -13,10 +13,12 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, Respon
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::peer::Protocol;
 use crate::KafkaConfig;
+use crate::fetch::{Budget, Permit, Share};
 
 mod peer;
 
@@ -45,6 +47,9 @@ pub struct Connection {
     client_id: StrBytes,
     correlation_id: i32,
     max_answer_bytes: usize,
+    /// What answers take their memory from, and what the last one took.
+    budget: Option<Budget>,
+    memory: Option<Permit>,
     /// Set while an answer is awaited, so that a cancelled call is noticed by the next one.
     awaiting: bool,
     /// The request that was answered last.
@@ -202,6 +207,8 @@ impl Connection {
                 client_id: StrBytes::from_string(config.client_id.clone()),
                 correlation_id: 0,
                 max_answer_bytes: MAX_FRAME_BYTES,
+                budget: None,
+                memory: None,
                 awaiting: false,
                 answered: None,
             }),
@@ -209,9 +216,16 @@ impl Connection {
         }
     }
 
-    /// Takes answers of up to so many bytes, in place of [`MAX_FRAME_BYTES`].
-    pub fn accepting(self, max_answer_bytes: usize) -> Self {
-        Self { max_answer_bytes, ..self }
+    /// Takes the memory for its answers out of the budget, and answers as large as that lets them be, in place of [`MAX_FRAME_BYTES`].
+    ///
+    /// An answer that waits for its memory does so for as long as it takes, which no request's time counts.
+    pub(crate) fn sharing(self, budget: Budget) -> Self {
+        Self { max_answer_bytes: budget.max_answer_bytes(), budget: Some(budget), ..self }
+    }
+
+    /// What the last answer has taken of the budget.
+    pub(crate) fn take_memory(&mut self) -> Option<Permit> {
+        self.memory.take()
     }
 
     /// The broker's `host:port`.
@@ -268,16 +282,32 @@ impl Connection {
 
     /// The same for a request of whatever kind, as a frame.
     async fn ask(&mut self, api: &'static str, frame: &[u8], limit: Duration) -> Result<Bytes, WireError> {
+        let begun = timeout_at(Instant::now() + limit, begin(&mut self.stream, frame, self.max_answer_bytes)).await;
+        let length = self.outcome(api, limit, begun)?;
+        self.memory = match &self.budget {
+            Some(budget) => Some(budget.take(Share::Answers, length).await),
+            None => None,
+        };
+        let read = timeout_at(Instant::now() + limit, finish(&mut self.stream, length)).await;
+        self.outcome(api, limit, read)
+    }
+
+    fn outcome<T>(
+        &self,
+        api: &'static str,
+        limit: Duration,
+        outcome: Result<Result<T, Broken>, Elapsed>,
+    ) -> Result<T, WireError> {
         let broker = || self.broker.clone();
-        let asking = exchange(&mut self.stream, frame, self.max_answer_bytes);
-        match timeout_at(Instant::now() + limit, asking).await {
+        match outcome {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Broken::Io(source))) => Err(WireError::Lost { broker: broker(), api, source }),
             Ok(Err(Broken::Length { bytes, limit })) => Err(match Protocol::of(bytes) {
                 Some(protocol) => WireError::Speaks { broker: broker(), protocol },
                 None => {
                     let length = i32::from_be_bytes(bytes);
-                    let reason = format!("a frame of {length} bytes, and {limit} are the limit");
+                    let advice = if self.budget.is_some() { "; give more memory to fetches" } else { "" };
+                    let reason = format!("a frame of {length} bytes, and {limit} are the limit{advice}");
                     WireError::Answer { broker: broker(), api, reason }
                 }
             }),
@@ -396,11 +426,21 @@ impl From<io::Error> for Broken {
 
 /// Sends a frame and reads one of at most `limit` bytes.
 async fn exchange(stream: &mut TcpStream, frame: &[u8], limit: usize) -> Result<Bytes, Broken> {
+    let length = begin(stream, frame, limit).await?;
+    finish(stream, length).await
+}
+
+/// Sends a frame and reads the length of one of at most `limit` bytes.
+async fn begin(stream: &mut TcpStream, frame: &[u8], limit: usize) -> Result<usize, Broken> {
     stream.write_all(frame).await?;
     let mut bytes = [0; 4];
     stream.read_exact(&mut bytes).await?;
     let length = usize::try_from(i32::from_be_bytes(bytes)).ok().filter(|length| *length <= limit);
-    let length = length.ok_or(Broken::Length { bytes, limit })?;
+    length.ok_or(Broken::Length { bytes, limit })
+}
+
+/// Reads what follows the length.
+async fn finish(stream: &mut TcpStream, length: usize) -> Result<Bytes, Broken> {
     let mut answer = BytesMut::with_capacity(length);
     let mut rest = stream.take(length as u64);
     while answer.len() < length {

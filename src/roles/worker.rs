@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use superhero_event::topic;
+use superhero_kafka::Isolation;
+use superhero_kafka::fetch::Budget;
 use superhero_kafka::group::{Assignor, GroupConfig, GroupError};
 use superhero_monitor::{Health, serve};
 use superhero_service::{
@@ -14,7 +16,7 @@ use superhero_service::{
 };
 use superhero_sink::{Compression, Rotation};
 use superhero_store::GameStore;
-use superhero_worker::{DEFAULT_GROUP, WorkerConfig, WorkerError};
+use superhero_worker::{DEFAULT_GROUP, FetchConfig, WorkerConfig, WorkerError};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
 
@@ -99,6 +101,14 @@ struct GroupArguments {
     #[arg(long, env = "KAFKA_ASSIGNORS", value_name = "NAME,…", value_delimiter = ',', default_values_t = [Assignor::Range, Assignor::RoundRobin])]
     assignors: Vec<Assignor>,
 
+    /// What counts of transactions: read_committed, or read_uncommitted
+    #[arg(long, env = "KAFKA_ISOLATION_LEVEL", value_name = "LEVEL", default_value_t = Isolation::Committed)]
+    isolation_level: Isolation,
+
+    /// Bytes of memory for all that is fetched and what it unfolds to; a 48th is the limit of a record
+    #[arg(long, env = "FETCH_MEMORY_BYTES", value_name = "BYTES", default_value_t = Budget::DEFAULT_BYTES, value_parser = whole(Budget::MIN_BYTES..=Budget::MAX_BYTES))]
+    fetch_memory_bytes: usize,
+
     /// Seconds of silence after which a member is dead; a broker may ask for more
     #[arg(long, env = "KAFKA_SESSION_TIMEOUT", value_name = "SECONDS", default_value = "4", value_parser = seconds)]
     session_timeout: Duration,
@@ -178,6 +188,11 @@ impl Worker {
                 heartbeat_interval: group.heartbeat_interval,
                 ..GroupConfig::new(&group.group, &worker.worker_channel)
             },
+            fetch: FetchConfig {
+                isolation: group.isolation_level,
+                budget: Budget::new(group.fetch_memory_bytes),
+                ..FetchConfig::default()
+            },
             sink: superhero_sink::Settings {
                 rotation: Rotation {
                     max_bytes: worker.sink_rotate_bytes,
@@ -222,7 +237,7 @@ impl HealthArguments {
 
 fn kind(error: &WorkerError) -> Kind {
     match error {
-        WorkerError::Kafka(_) => Kind::NotReady,
+        WorkerError::Kafka(_) | WorkerError::Waiting { .. } => Kind::NotReady,
         WorkerError::Group(GroupError::Config(_)) => Kind::Usage,
         _ => Kind::Failed,
     }

@@ -276,8 +276,12 @@ impl Simulation {
 
         pipeline.stage(Stage::Verifying);
         let topics = topic::ALL.map(String::from).to_vec();
-        let files =
-            VerifyConfig { folders: vec![folder.clone()], kafka: None, topics: Some(topics), figures_of: producer };
+        let files = VerifyConfig {
+            folders: vec![folder.clone()],
+            topics: Some(topics),
+            figures_of: producer,
+            ..VerifyConfig::default()
+        };
         let beside_topics = VerifyConfig { kafka: Some(kafka), ..files.clone() };
         let verification = match verify(beside_topics, CancellationToken::new()).await {
             Err(error @ (VerifyError::Kafka(_) | VerifyError::Fetch(_))) => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use superhero_event::topic;
-use superhero_kafka::{Cluster, KafkaConfig, TopicPartition};
+use superhero_kafka::fetch::Budget;
+use superhero_kafka::{Cluster, Isolation, KafkaConfig, TopicPartition};
 use superhero_sink::PartitionId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -28,6 +29,8 @@ const FETCHED_AHEAD: usize = 2;
 pub(crate) struct Topics {
     cluster: Cluster,
     cluster_id: String,
+    isolation: Isolation,
+    budget: Budget,
     partitions: BTreeSet<PartitionId>,
     /// Topics whose records brokers may take out of the midst.
     compacted: BTreeSet<String>,
@@ -37,6 +40,7 @@ impl Topics {
     /// Finds the topics that are `wanted`; if that is not said, all of the files' partitions, and all that the simulator writes.
     pub(crate) async fn connect(
         kafka: &KafkaConfig,
+        (isolation, budget): (Isolation, Budget),
         origins: &Origins,
         wanted: Option<&BTreeSet<String>>,
         in_files: &BTreeSet<PartitionId>,
@@ -64,7 +68,7 @@ impl Topics {
             // No files can be of a topic whose name the sink refuses, nor of a negative partition.
             partitions.extend(known.partitions.keys().filter_map(|number| PartitionId::new(topic, *number).ok()));
         }
-        Ok(Self { cluster, cluster_id: metadata.cluster_id, partitions, compacted })
+        Ok(Self { cluster, cluster_id: metadata.cluster_id, isolation, budget, partitions, compacted })
     }
 
     pub(crate) fn cluster_id(&self) -> &str {
@@ -86,7 +90,7 @@ impl Topics {
     ) -> Result<Verification, VerifyError> {
         let source = TopicPartition::new(partition.topic(), partition.partition());
         let is_compacted = self.compacted.contains(partition.topic());
-        let mut fetcher = Fetcher::new(&self.cluster, source);
+        let mut fetcher = Fetcher::new(&self.cluster, source, self.isolation, self.budget.clone());
         // The files were listed before this, so no row is of a record behind the end.
         let (earliest, end) = tokio::select! {
             biased;

@@ -196,6 +196,35 @@ pub enum Fault {
         /// How many they are: repetitions and holes do not count.
         records: u64,
     },
+    /// Records of the topic in batches that cannot be read: the rows of others say so.
+    Unreadable {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The first offset that is lost.
+        first_offset: i64,
+        /// The last of the batch.
+        last_offset: i64,
+        /// How many records are lost, by the batch's header.
+        records: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Rows of records whose transaction was aborted, or is open.
+    Uncommitted {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The first of the run.
+        first_offset: i64,
+        /// The last of the run.
+        last_offset: i64,
+        /// Their file.
+        #[serde(serialize_with = "lossy")]
+        path: PathBuf,
+    },
     /// Rows that the topic has no records for.
     ForeignRows {
         /// The topic.
@@ -315,7 +344,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind, by its name in JSON.
-    pub const KINDS: [&'static str; 21] = [
+    pub const KINDS: [&'static str; 23] = [
         "gap",
         "duplicate",
         "inversion",
@@ -329,6 +358,8 @@ impl Fault {
         "unpublished",
         "unfinished",
         "unread",
+        "unreadable",
+        "uncommitted",
         "foreign_rows",
         "different",
         "repeated_game",
@@ -355,6 +386,8 @@ impl Fault {
             Self::Unpublished { .. } => "unpublished",
             Self::Unfinished { .. } => "unfinished",
             Self::Unread { .. } => "unread",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Uncommitted { .. } => "uncommitted",
             Self::ForeignRows { .. } => "foreign_rows",
             Self::Different { .. } => "different",
             Self::RepeatedGame { .. } => "repeated_game",
@@ -393,6 +426,10 @@ impl Fault {
             (
                 Self::ForeignRows { last_offset, path, .. },
                 Self::ForeignRows { first_offset, last_offset: next_last, path: next_path, .. },
+            )
+            | (
+                Self::Uncommitted { last_offset, path, .. },
+                Self::Uncommitted { first_offset, last_offset: next_last, path: next_path, .. },
             ) if path == next_path && *first_offset == *last_offset + 1 => {
                 *last_offset = *next_last;
                 true
@@ -479,6 +516,17 @@ impl fmt::Display for Fault {
                 f,
                 "{topic}/{partition}: {records} records at {} were never read; let the workers go on until there is no lag",
                 Offsets(*first_offset, *last_offset)
+            ),
+            Self::Unreadable { topic, partition, first_offset, last_offset, records, reason } => write!(
+                f,
+                "{topic}/{partition}: {records} records at {} are lost in the topic: {reason}",
+                Offsets(*first_offset, *last_offset)
+            ),
+            Self::Uncommitted { topic, partition, first_offset, last_offset, path } => write!(
+                f,
+                "{topic}/{partition}: the rows of {} in {} are of a transaction that is not committed",
+                Offsets(*first_offset, *last_offset),
+                path.display()
             ),
             Self::ForeignRows { topic, partition, first_offset, last_offset, path } => write!(
                 f,

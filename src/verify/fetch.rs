@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use superhero_kafka::fetch::{BatchFetcher, FetchError};
-use superhero_kafka::{ClientError, Cluster, OffsetAt, TopicPartition};
+use superhero_kafka::fetch::{Answer, BatchFetcher, Budget, FetchError};
+use superhero_kafka::{ClientError, Cluster, Isolation, OffsetAt, TopicPartition};
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::VerifyError;
-use crate::log::{Fetched, Record};
+use crate::batches::{Batches, Judge};
+use crate::log::Fetched;
 
 /// Bytes asked for at a time; a larger batch comes all the same.
 const FETCH_BYTES: i32 = 1 << 20;
@@ -26,11 +27,20 @@ pub(crate) struct Fetcher<'a> {
     /// The source as headers name it.
     here: String,
     batches: BatchFetcher,
+    /// Reads ahead for the ends of transactions.
+    scout: BatchFetcher,
+    isolation: Isolation,
+    judge: Judge,
+    answer: Option<Answer>,
 }
 
 impl<'a> Fetcher<'a> {
-    pub(crate) fn new(cluster: &'a Cluster, source: TopicPartition) -> Self {
-        Self { cluster, batches: BatchFetcher::new(source.clone()), here: source.to_string(), source }
+    /// Reads what stands in the log, whatever `isolation`, and decides for itself what of it is committed.
+    pub(crate) fn new(cluster: &'a Cluster, source: TopicPartition, isolation: Isolation, budget: Budget) -> Self {
+        let here = source.to_string();
+        let fetcher = || BatchFetcher::new(source.clone(), Isolation::Uncommitted, budget.clone());
+        let (batches, scout) = (fetcher(), fetcher());
+        Self { cluster, batches, scout, here, source, isolation, judge: Judge::default(), answer: None }
     }
 
     /// The first offset that the topic holds, and the one after its last.
@@ -38,7 +48,16 @@ impl<'a> Fetcher<'a> {
     /// # Cancellation
     /// Safe: it is only asked again.
     pub(crate) async fn bounds(&mut self) -> Result<(i64, i64), VerifyError> {
-        Ok((self.offset(OffsetAt::Earliest).await?, self.offset(OffsetAt::Latest).await?))
+        let (earliest, committed) = (self.offset(OffsetAt::Earliest).await?, self.offset(OffsetAt::Latest).await?);
+        let mut failed = 0;
+        loop {
+            match self.scout.ends(self.cluster, committed).await {
+                Ok(ends) => return Ok((earliest, ends.end)),
+                // Retention was here meanwhile, which is told where it is read.
+                Err(error) if error.is_out_of_range() => return Ok((earliest, committed)),
+                Err(error) => self.pause_or_give_up(&mut failed, error).await?,
+            }
+        }
     }
 
     /// Sends all records from `position` to `end`, as far as anybody takes them; the last thing sent is the error, if there is one.
@@ -52,7 +71,7 @@ impl<'a> Fetcher<'a> {
         steps: mpsc::Sender<Result<Fetched, VerifyError>>,
     ) {
         while position < end {
-            let step = self.step(&mut position).await;
+            let step = self.step(&mut position, end).await;
             let goes_on = step.is_ok();
             if steps.send(step).await.is_err() || !goes_on {
                 return;
@@ -60,28 +79,58 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// Fetches from `position`, and moves it behind what came.
-    async fn step(&mut self, position: &mut i64) -> Result<Fetched, VerifyError> {
+    /// Goes on from `position`, and moves it behind what came.
+    async fn step(&mut self, position: &mut i64, end: i64) -> Result<Fetched, VerifyError> {
         let mut failed = 0;
         loop {
+            if let Some(answer) = &mut self.answer {
+                if let Some(chunk) = answer.next_chunk().await {
+                    *position = chunk.next;
+                    let fetched = self.judge.judge(chunk, &self.here);
+                    if fetched.waiting.is_some() {
+                        *position = i64::MAX;
+                    }
+                    return Ok(fetched);
+                }
+                self.answer = None;
+            }
             match self.batches.fetch(self.cluster, *position, FETCH_BYTES, MAX_WAIT).await {
-                Ok(fetched) => {
-                    // Where nothing comes the log was cut off at its end, and there will be no more.
-                    *position = if fetched.next > *position { fetched.next } else { i64::MAX };
-                    let records = fetched.records.into_iter();
-                    let records = records.map(|record| Record::read(record, &self.here)).collect();
-                    return Ok(Fetched { records, earliest: None });
+                Ok(answer) => {
+                    if answer.next() == *position {
+                        // The log was cut off at its end, and there will be no more.
+                        *position = i64::MAX;
+                        return Ok(Fetched::default());
+                    }
+                    self.look_ahead(&answer, *position, end).await?;
+                    self.answer = Some(answer);
                 }
                 Err(error) if error.is_out_of_range() => {
                     let earliest = self.offset(OffsetAt::Earliest).await?;
                     // Beyond its end, if it was cut off there.
                     let moved = earliest > *position;
                     *position = if moved { earliest } else { i64::MAX };
-                    return Ok(Fetched { records: Vec::new(), earliest: moved.then_some(earliest) });
+                    return Ok(Fetched { earliest: moved.then_some(earliest), ..Fetched::default() });
                 }
                 Err(error) => self.pause_or_give_up(&mut failed, error).await?,
             }
         }
+    }
+
+    /// Finds out what became of each transaction that has records in the answer, as far as `end`.
+    async fn look_ahead(&mut self, answer: &Answer, position: i64, end: i64) -> Result<(), VerifyError> {
+        let mut failed = 0;
+        for batch in Batches::of(answer.batches()) {
+            while self.isolation == Isolation::Committed && self.judge.is_unknown(&batch, position, end) {
+                match self.scout.fetch(self.cluster, self.judge.seen(), FETCH_BYTES, MAX_WAIT).await {
+                    Ok(answer) => self.judge.see(Batches::of(answer.batches()), answer.next()),
+                    // What retention takes meanwhile is told where it is read.
+                    Err(error) if error.is_out_of_range() => self.judge.see(Batches::default(), end),
+                    Err(error) => self.pause_or_give_up(&mut failed, error).await?,
+                }
+            }
+            self.judge.expect(batch, position, end);
+        }
+        Ok(())
     }
 
     async fn offset(&mut self, at: OffsetAt) -> Result<i64, VerifyError> {

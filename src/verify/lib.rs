@@ -21,6 +21,7 @@
 //! topic holds the records: there, a record without a row is a repetition only if an earlier one with its number had its key and value.
 //! Two rows with one number are a [`Fault::DuplicateId`] if they say the same, and none if they do not.
 
+mod batches;
 mod cluster;
 mod coverage;
 mod dead;
@@ -49,8 +50,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use superhero_kafka::fetch::FetchError;
-use superhero_kafka::{ClientError, KafkaConfig};
+use superhero_kafka::fetch::{Budget, FetchError};
+use superhero_kafka::{ClientError, Isolation, KafkaConfig};
 use superhero_sink::PartitionId;
 use superhero_sink::layout::{NameError, check_topic_name};
 use superhero_text::shown;
@@ -63,7 +64,7 @@ use crate::survey::Survey;
 pub use fault::Fault;
 pub use faults::{Faults, MAX_DETAILS};
 pub use figures::{Figures, Span};
-pub use verification::{MAX_PRODUCERS, PartitionSummary, Rows, Standing, Verification};
+pub use verification::{MAX_PRODUCERS, PartitionSummary, Rows, Standing, Verification, Waiting};
 
 /// What is to be checked.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +73,10 @@ pub struct VerifyConfig {
     pub folders: Vec<PathBuf>,
     /// The cluster to compare with; none checks the files by themselves.
     pub kafka: Option<KafkaConfig>,
+    /// What the workers were told to take of transactions.
+    pub isolation: Isolation,
+    /// The memory for what is fetched.
+    pub budget: Budget,
     /// Only these; none are all that the files show, and those of [`superhero_event::topic::ALL`] that the cluster has.
     pub topics: Option<Vec<String>>,
     /// The producer whose [`Figures`] are wanted, by whoever has just run it.
@@ -201,7 +206,7 @@ pub async fn verify(config: VerifyConfig, stop: CancellationToken) -> Result<Ver
     // Blocking tasks outlive this future unless they are told.
     let stop = stop.child_token();
     let _told = stop.clone().drop_guard();
-    let VerifyConfig { folders, kafka, topics, figures_of } = config;
+    let VerifyConfig { folders, kafka, isolation, budget, topics, figures_of } = config;
     let wanted: Option<BTreeSet<String>> = topics.map(|topics| topics.into_iter().collect());
     wanted.iter().flatten().try_for_each(|topic| check_topic_name(topic)).map_err(VerifyError::Topic)?;
     let figures = figures_of.map(Figures::new);
@@ -224,7 +229,7 @@ pub async fn verify(config: VerifyConfig, stop: CancellationToken) -> Result<Ver
             let topics = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(VerifyError::Stopped),
-                topics = Topics::connect(&kafka, &origins, wanted.as_ref(), &partitions) => topics?,
+                topics = Topics::connect(&kafka, (isolation, budget), &origins, wanted.as_ref(), &partitions) => topics?,
             };
             found.cluster_id = Some(topics.cluster_id().to_owned());
             partitions.extend(topics.partitions().cloned());

@@ -4,7 +4,7 @@ use std::vec;
 
 use bytes::Bytes;
 use superhero_event::header;
-use superhero_kafka::fetch;
+use superhero_kafka::fetch::{self, Chunk, Waiting};
 
 use crate::VerifyError;
 use crate::id::{Id, is_place};
@@ -20,6 +20,20 @@ pub(crate) struct Record {
     pub(crate) id: Option<Id>,
     /// The partition that it was counted for, if that is another: then it is a copy.
     pub(crate) copied_from: Option<Box<str>>,
+    /// Its transaction was aborted: it is to have no row.
+    pub(crate) is_aborted: bool,
+    /// It is too large, or stands for what cannot be read: its row has no value.
+    pub(crate) is_left_out: bool,
+}
+
+/// Records that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) first_offset: i64,
+    pub(crate) last_offset: i64,
+    /// By their batch's header.
+    pub(crate) records: u64,
+    pub(crate) reason: String,
 }
 
 impl Record {
@@ -43,6 +57,8 @@ impl Record {
             copied_from,
             key: record.key,
             value: record.value,
+            is_aborted: false,
+            is_left_out: false,
         }
     }
 
@@ -59,6 +75,12 @@ pub(crate) struct Fetched {
     pub(crate) records: Vec<Record>,
     /// The first offset that the topic still holds, if it was found to have moved on.
     pub(crate) earliest: Option<i64>,
+    /// What is lost.
+    pub(crate) lost: Vec<Lost>,
+    /// What waits behind a transaction that is open; nothing comes any more then.
+    pub(crate) waiting: Option<Waiting>,
+    /// The memory of the records.
+    pub(crate) memory: Option<Chunk>,
 }
 
 /// The log of one partition, a record ahead.
@@ -69,6 +91,10 @@ pub(crate) struct Log {
     records: vec::IntoIter<Record>,
     ahead: Option<Record>,
     is_compacted: bool,
+    lost: Vec<Lost>,
+    waiting: Option<Waiting>,
+    /// Of the records.
+    memory: Option<Chunk>,
 }
 
 impl Log {
@@ -78,8 +104,17 @@ impl Log {
         end: i64,
         steps: impl Iterator<Item = Result<Fetched, VerifyError>> + Send + 'static,
     ) -> Self {
-        let records = Vec::new().into_iter();
-        Self { earliest, end, steps: Box::new(steps), records, ahead: None, is_compacted: false }
+        Self {
+            earliest,
+            end,
+            steps: Box::new(steps),
+            records: Vec::new().into_iter(),
+            ahead: None,
+            is_compacted: false,
+            lost: Vec::new(),
+            waiting: None,
+            memory: None,
+        }
     }
 
     /// The same log, of which the brokers may take records whose keys come again.
@@ -102,6 +137,16 @@ impl Log {
         self.end
     }
 
+    /// What was found to be lost since this was asked last.
+    pub(crate) fn take_lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// What waits behind an open transaction, as far as was read.
+    pub(crate) fn waiting(&self) -> Option<&Waiting> {
+        self.waiting.as_ref()
+    }
+
     /// The next record, if it is below `offset`.
     pub(crate) fn next_below(&mut self, offset: i64) -> Result<Option<Record>, VerifyError> {
         self.fill()?;
@@ -120,10 +165,18 @@ impl Log {
             if self.ahead.is_some() {
                 break;
             }
+            // It may be needed for the next ones.
+            self.memory = None;
             match self.steps.next().transpose()? {
-                Some(Fetched { records, earliest }) => {
+                Some(Fetched { records, earliest, lost, waiting, memory }) => {
                     self.earliest = self.earliest.max(earliest.unwrap_or_default());
                     self.records = records.into_iter();
+                    self.lost.extend(lost);
+                    if let Some(waiting) = waiting {
+                        self.end = self.end.min(waiting.offsets.start);
+                        self.waiting = Some(waiting);
+                    }
+                    self.memory = memory;
                 }
                 None => break,
             }
@@ -165,10 +218,18 @@ mod tests {
 
     #[test]
     fn records_behind_the_end_are_not_there() {
-        let record =
-            |offset| Record { offset, timestamp_millis: 0, key: None, value: None, id: None, copied_from: None };
+        let record = |offset| Record {
+            offset,
+            timestamp_millis: 0,
+            key: None,
+            value: None,
+            id: None,
+            copied_from: None,
+            is_aborted: false,
+            is_left_out: false,
+        };
         let step = |offsets: &[i64]| {
-            Ok(Fetched { records: offsets.iter().map(|offset| record(*offset)).collect(), earliest: None })
+            Ok(Fetched { records: offsets.iter().map(|offset| record(*offset)).collect(), ..Fetched::default() })
         };
         let mut log = Log::new(0, 4, [step(&[0, 1]), step(&[]), step(&[3, 4, 5])].into_iter());
         assert_eq!(log.next_at(1).unwrap(), None);

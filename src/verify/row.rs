@@ -51,6 +51,8 @@ enum Bytes<'a> {
     Json(&'a str),
     Base64(&'a str),
     Absent,
+    /// Left out, since it is too large or cannot be read.
+    LeftOut,
 }
 
 #[derive(Deserialize)]
@@ -133,12 +135,17 @@ impl<'a> RecordFields<'a> {
                 Err(_) => return Err(NotARow::shape("value_base64 is no base64")),
             },
             ("none", None) if value == "null" && value_base64.is_empty() => Bytes::Absent,
-            ("json" | "base64" | "none", None) | ("base64", Some(_)) => {
+            ("left_out", None) if value == "null" && value_base64.is_empty() => Bytes::LeftOut,
+            ("json" | "base64" | "none" | "left_out", None) | ("base64", Some(_)) => {
                 return Err(NotARow::Shape(format!(
                     "value and value_base64 are not as value_format says, {value_format}"
                 )));
             }
-            _ => return Err(NotARow::Shape(format!("value_format {value_format:?} is not json, base64 or none"))),
+            _ => {
+                return Err(NotARow::Shape(format!(
+                    "value_format {value_format:?} is not json, base64, none or left_out"
+                )));
+            }
         };
         if self.key_base64.is_some() {
             return Err(NotARow::shape("it has both key_format and key_base64"));
@@ -203,7 +210,7 @@ impl<'a> RawRow<'a> {
                 _ => None,
             },
             Bytes::Base64(text) => STANDARD.decode(text).ok().map(Cow::Owned),
-            Bytes::Absent => None,
+            Bytes::Absent | Bytes::LeftOut => None,
         }
     }
 
@@ -212,15 +219,20 @@ impl<'a> RawRow<'a> {
         match self.value {
             Bytes::Json(json) => Some(json.as_bytes().into()),
             Bytes::Base64(text) => STANDARD.decode(text).ok().map(Cow::Owned),
-            Bytes::Absent => None,
+            Bytes::Absent | Bytes::LeftOut => None,
         }
+    }
+
+    /// Whether it has no value, though its record may have one.
+    pub(crate) fn leaves_value_out(&self) -> bool {
+        matches!(self.value, Bytes::LeftOut)
     }
 
     /// The game that the key names, as the keys of our own events do.
     pub(crate) fn game(&self) -> Option<GameToken> {
         match self.key {
             Bytes::Json(json) => json.strip_prefix('"')?.strip_suffix('"')?.parse().ok(),
-            Bytes::Base64(_) | Bytes::Absent => None,
+            Bytes::Base64(_) | Bytes::Absent | Bytes::LeftOut => None,
         }
     }
 
@@ -252,7 +264,7 @@ impl<'a> RawRow<'a> {
             // The record's value is the JSON text itself.
             (Bytes::Absent, Some(value)) => self.ends_with_value(value),
             (Bytes::Base64(text), Some(value)) => *text == STANDARD.encode(value),
-            (Bytes::Json(_), None) | (Bytes::Base64(_), None) => false,
+            (Bytes::Json(_), None) | (Bytes::Base64(_), None) | (Bytes::LeftOut, _) => false,
         }
     }
 
@@ -551,7 +563,7 @@ mod tests {
             (raw(&fields(r#""k""#, "text", "none", "", "{}")), "as value_format says, none"),
             (raw(&fields(r#""k""#, "text", "none", "e30=", "null")), "as value_format says, none"),
             (raw(&fields(r#""k""#, "text", "base64", "?", "null")), "value_base64 is no base64"),
-            (raw(&fields(r#""k""#, "text", "avro", "", "{}")), "not json, base64 or none"),
+            (raw(&fields(r#""k""#, "text", "avro", "", "{}")), "not json, base64, none or left_out"),
         ];
         for (line, reason) in cases {
             match read(&line) {

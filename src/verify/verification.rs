@@ -101,6 +101,21 @@ pub struct PartitionSummary {
     pub compared: u64,
     /// Raw rows whose records tell no plausible time: their timestamp is null.
     pub undated: u64,
+    /// What waits behind an open transaction.
+    pub waiting: Option<Waiting>,
+}
+
+/// Records that wait behind an open transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// How many, with marks and holes.
+    pub records: u64,
+    /// Of the first.
+    pub first_offset: i64,
+    /// The id of the transaction's producer.
+    pub producer: i64,
+    /// When its first record was made, by the producer's clock; none if that is no time.
+    pub since: Option<String>,
 }
 
 impl Verification {
@@ -224,6 +239,15 @@ impl Verification {
             ] {
                 if count > 0 {
                     write!(f, ", {count} {what}")?;
+                }
+            }
+            if let Some(Waiting { records, first_offset, producer, since }) = &partition.waiting {
+                write!(
+                    f,
+                    "; {records} records from offset {first_offset} on wait behind an open transaction of producer {producer}"
+                )?;
+                if let Some(since) = since {
+                    write!(f, " since {since}")?;
                 }
             }
             writeln!(f)?;

@@ -12,13 +12,13 @@ use crate::dead::DeadLetters;
 use crate::envelope::{self, Event};
 use crate::file::{About, RowFile};
 use crate::id::Id;
-use crate::log::{Log, Record};
+use crate::log::{Log, Lost, Record};
 use crate::producers::{Producers, Seen};
 use crate::row::{Clock, RawRow};
 use crate::said::Said;
 use crate::survey::Survey;
 use crate::tables::Tables;
-use crate::{Fault, Figures, PartitionSummary, Verification, VerifyError};
+use crate::{Fault, Figures, PartitionSummary, Verification, VerifyError, Waiting};
 
 /// A gap holds repetitions only if all go on who were heard of in so many offsets before it: enough to see every producer that is at work,
 /// and few enough to forget one that has ended.
@@ -125,6 +125,7 @@ impl Walk {
         self.pass_without_rows(offset, Some(&about.path))?;
         self.coverage.pass(offset);
         let record = self.compare(row, &about.path)?;
+        self.tell_lost();
         match (record, row.number()) {
             (Some(record), Some(id)) => {
                 self.see(id, offset, record.key.as_deref(), record.value.as_deref(), Some(&about.path));
@@ -185,6 +186,10 @@ impl Walk {
     /// Passes a record without a row, which is `due` if nothing excuses it; says whether that is so.
     fn pass_record(&mut self, record: &Record, due: Known, before: Option<&Arc<Path>>) -> bool {
         self.pass_without_records(record.offset, before);
+        if record.is_aborted {
+            self.leave_out(record.offset + 1, Verdict::Known(Known::Holes), before);
+            return false;
+        }
         let (number, key, value) = (record.number(), record.key.as_deref(), record.value.as_deref());
         let is_repetition = number.is_some_and(|id| self.said.has(id, key, value));
         let was_told = !is_repetition && self.was_told(record.offset..record.offset + 1);
@@ -265,7 +270,15 @@ impl Walk {
     fn compare(&mut self, row: &RawRow<'_>, path: &Path) -> Result<Option<Record>, VerifyError> {
         let Some(log) = &mut self.log else { return Ok(None) };
         let (topic, partition) = (&self.summary.topic, self.summary.partition);
-        let Some(record) = log.next_at(row.offset)? else {
+        let record = log.next_at(row.offset)?;
+        let is_open = log.waiting().is_some_and(|waiting| waiting.offsets.contains(&row.offset));
+        if is_open || record.as_ref().is_some_and(|record| record.is_aborted) {
+            let (topic, path) = (topic.clone(), path.to_owned());
+            let (first_offset, last_offset) = (row.offset, row.offset);
+            self.found.faults.push(Fault::Uncommitted { topic, partition, first_offset, last_offset, path });
+            return Ok(None);
+        }
+        let Some(record) = record else {
             if row.offset < log.earliest() {
                 return Ok(None);
             }
@@ -287,7 +300,7 @@ impl Walk {
             (row.has_key(record.key.as_deref()), "key"),
             ((row.id, row.copied_from) == (record.id, record.copied_from.as_deref()), "id"),
             (row.timestamp.is_of(record.timestamp_millis), "timestamp"),
-            (row.has_value(record.value.as_deref()), "value"),
+            (if record.is_left_out { row.leaves_value_out() } else { row.has_value(record.value.as_deref()) }, "value"),
         ] {
             if !is_same {
                 let (topic, offset, path) = (topic.clone(), row.offset, path.to_owned());
@@ -349,12 +362,29 @@ impl Walk {
         }
     }
 
+    /// Tells of records that the topic itself has lost.
+    fn tell_lost(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        for Lost { first_offset, last_offset, records, reason } in log.take_lost() {
+            let PartitionSummary { topic, partition, .. } = &self.summary;
+            let (topic, partition) = (topic.clone(), *partition);
+            self.found.faults.push(Fault::Unreadable { topic, partition, first_offset, last_offset, records, reason });
+        }
+    }
+
     /// Tells of what comes after the last row, and of all that was left open.
     fn finish(mut self, published_next: i64) -> Result<Verification, VerifyError> {
         self.refused = 0;
         let end = self.log.as_ref().map_or(published_next, |log| published_next.min(log.end()));
         self.pass_without_rows(end, None)?;
         self.tell_unread()?;
+        self.tell_lost();
+        self.summary.waiting = self.log.as_ref().and_then(Log::waiting).map(|waiting| Waiting {
+            records: waiting.offsets.end.abs_diff(waiting.offsets.start),
+            first_offset: waiting.offsets.start,
+            producer: waiting.producer,
+            since: waiting.since.map(|since| since.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()),
+        });
         for gap in self.coverage.take_gaps() {
             self.judge(gap);
         }
@@ -370,6 +400,7 @@ impl Walk {
     fn tell_unread(&mut self) -> Result<(), VerifyError> {
         let mut unread: Option<(Range<i64>, u64)> = None;
         while let Some(record) = self.next_record_below(i64::MAX)? {
+            self.tell_lost();
             if self.pass_record(&record, Known::Told, None) {
                 let (offsets, records) = unread.get_or_insert((record.offset..record.offset, 0));
                 offsets.end = record.offset;

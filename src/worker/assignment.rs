@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::backoff::Backoff;
 use crate::fetch::let_allocator_keep_answers;
 use crate::partition::{End, Ended, Holding, PartitionError, PartitionTask, Phase, Shared, blocking};
-use crate::prepare::{NotPrepared, Prepared, Wanted, prepare};
+use crate::prepare::{NotPrepared, Prepared, Target, Wanted, prepare};
 use crate::summary::Totals;
 use crate::{Summary, WorkerConfig, WorkerError};
 
@@ -82,7 +82,9 @@ struct Owner<S> {
     /// Partitions of which a crash has left something sealed in the folder; looked after once.
     left_behind: BTreeSet<TopicPartition>,
     /// The ends of the partitions as they were when they were first assigned, if that is where to stop.
-    targets: BTreeMap<TopicPartition, i64>,
+    targets: BTreeMap<TopicPartition, Target>,
+    /// Partitions of ours that were read to an end that is not that of their log, in words.
+    waiting: BTreeMap<TopicPartition, String>,
     panics: BTreeMap<TopicPartition, u32>,
     failed: BTreeMap<TopicPartition, String>,
 }
@@ -132,6 +134,7 @@ pub(crate) async fn run<S: GameStore>(
         undecided: BTreeMap::new(),
         left_behind,
         targets: BTreeMap::new(),
+        waiting: BTreeMap::new(),
         panics: BTreeMap::new(),
         failed: BTreeMap::new(),
     };
@@ -174,13 +177,14 @@ impl<S: GameStore> Owner<S> {
         closed?;
         let summary = self.shared.totals.summary();
         info!(%summary, "the worker has ended");
-        match self.failed.is_empty() {
-            true => Ok(summary),
-            false => {
-                let partitions = self.failed.iter().map(|(source, reason)| format!("{source}: {reason}")).collect();
-                Err(WorkerError::Partitions { partitions })
-            }
+        if !self.failed.is_empty() {
+            let partitions = self.failed.iter().map(|(source, reason)| format!("{source}: {reason}")).collect();
+            return Err(WorkerError::Partitions { partitions });
         }
+        if !self.waiting.is_empty() {
+            return Err(WorkerError::Waiting { waiting: std::mem::take(&mut self.waiting).into_values().collect() });
+        }
+        Ok(summary)
     }
 
     /// Until there is nothing left to do.
@@ -352,7 +356,12 @@ impl<S: GameStore> Owner<S> {
         }
         match end {
             End::Given => {}
-            End::Reached => info!(partition = %source, "everything up to the end is published"),
+            End::Reached => {
+                info!(partition = %source, "everything up to the end is published");
+                if let Some(waiting) = self.targets.get(&source).and_then(|target| target.waiting.clone()) {
+                    self.waiting.insert(source, waiting);
+                }
+            }
             End::Rejoin => self.rejoin(),
             End::Failed(PartitionError::Folder(error)) => return Err(error.into()),
             End::Failed(error) => {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use superhero_kafka::fetch::{BatchFetcher, FetchError, Record};
+use superhero_kafka::fetch::{BatchFetcher, Chunk, FetchError, Record};
 use superhero_kafka::{Cluster, OffsetAt, TopicPartition};
 use tracing::{debug, warn};
 
@@ -126,20 +126,19 @@ impl Earlier {
     /// What the records in a range say, as far as they have numbers.
     async fn read(&self, range: Range<i64>, max_bytes: u64) -> Read {
         let mut ids = Ids::new(&self.source);
-        let mut batches = BatchFetcher::new(self.source.clone());
+        let FetchConfig { isolation, budget, .. } = &self.config;
+        // Whoever reads back holds records, and must not wait for others who do.
+        let mut batches = BatchFetcher::new(self.source.clone(), *isolation, budget.apart());
         let mut backoff = Backoff::default();
         let mut position = range.start;
         let mut read = Read::default();
         debug!(partition = %self.source, from = range.start, to = range.end, "a number was used before; reading back");
         while position < range.end && read.bytes < max_bytes {
             match batches.fetch(&self.cluster, position, self.config.max_bytes, MAX_WAIT).await {
-                Ok(fetched) if fetched.next > position => {
-                    position = fetched.next;
-                    for record in fetched.records.iter().take_while(|record| record.offset < range.end) {
-                        let parts = [&record.key, &record.value].into_iter().flatten();
-                        read.bytes += parts.map(|part| part.len() as u64).sum::<u64>();
-                        let number = ids.identify(&record.headers).and_then(|id| id.number());
-                        read.hashes.extend(number.map(|number| (record.offset, hash(record, number))));
+                Ok(mut answer) if answer.next() > position => {
+                    position = answer.next();
+                    while let Some(chunk) = answer.next_chunk().await {
+                        read.take(&chunk, range.end, &mut ids);
                     }
                 }
                 // The log was cut off; whoever reads on finds that out.
@@ -172,6 +171,19 @@ struct Read {
     hashes: Vec<(i64, u64)>,
     /// Of the keys and values of all that were read.
     bytes: u64,
+}
+
+impl Read {
+    /// Takes what stands before `end`. What is too large is not compared.
+    fn take(&mut self, chunk: &Chunk, end: i64, ids: &mut Ids) {
+        for record in chunk.records.iter().take_while(|record| record.offset < end) {
+            let parts = [&record.key, &record.value].into_iter().flatten();
+            self.bytes += parts.map(|part| part.len() as u64).sum::<u64>();
+            let number = ids.identify(&record.headers).and_then(|id| id.number());
+            let number = number.filter(|_| chunk.odd.iter().all(|odd| odd.offset != record.offset));
+            self.hashes.extend(number.map(|number| (record.offset, hash(record, number))));
+        }
+    }
 }
 
 /// What is known of earlier records.

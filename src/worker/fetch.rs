@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use superhero_kafka::fetch::{BatchFetcher, Batches, FetchError, Record, Undecodable};
-use superhero_kafka::{Cluster, OffsetAt, TopicPartition};
-use tracing::{error, info, warn};
+use superhero_kafka::fetch::{Answer, BatchFetcher, Budget, Chunk, FetchError};
+use superhero_kafka::{Cluster, Isolation, OffsetAt, TopicPartition};
+use tracing::{error, warn};
 
 use crate::backoff::Backoff;
 
@@ -25,32 +25,40 @@ pub(crate) fn let_allocator_keep_answers() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGEST_KEPT_BLOCK_BYTES)));
 }
 
-/// How much to ask a broker for at a time, and how long to wait for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An open transaction is told again after this time, if it still holds the partition up.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// How much to ask a broker for at a time, how long to wait for it, and what of it counts.
+#[derive(Clone, Debug)]
 pub struct FetchConfig {
-    /// Bytes of one fetch of one partition; a larger batch comes all the same. Some twice as much is held in memory
-    /// for each partition, and what compressed batches of it come to: the answer that is processed, and the one that has been asked for.
+    /// Bytes of one fetch of one partition; a larger batch comes all the same. Two answers are held for each partition, as far as the
+    /// budget goes: the one that is processed, and the one that has been asked for.
     pub max_bytes: i32,
     /// How long a broker may hold a fetch back when there is nothing to send.
     pub max_wait: Duration,
+    /// Whether records of transactions count before these are committed.
+    pub isolation: Isolation,
+    /// The memory for all that the partitions of this worker fetch, and of those that share it.
+    pub budget: Budget,
 }
 
 impl Default for FetchConfig {
     fn default() -> Self {
-        Self { max_bytes: 1 << 20, max_wait: Duration::from_millis(500) }
+        Self {
+            max_bytes: 1 << 20,
+            max_wait: Duration::from_millis(500),
+            isolation: Isolation::default(),
+            budget: Budget::default(),
+        }
     }
 }
 
 /// A step through the partition.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
-    /// What was read, in the order of offsets; may be empty where the log has holes.
-    pub(crate) records: Vec<Record>,
-    /// Which of them are batches that cannot be read.
-    pub(crate) undecodable: Vec<Undecodable>,
-    /// Every offset below this one has been dealt with.
-    pub(crate) next: i64,
-    /// Offsets before the first of `records` that the broker does not hold any more, though nobody has read them.
+    /// What was read; may be empty where the log has holes.
+    pub(crate) chunk: Chunk,
+    /// Offsets before it that the broker does not hold any more, though nobody has read them.
     pub(crate) gone: Option<Range<i64>>,
 }
 
@@ -60,40 +68,66 @@ pub(crate) struct Fetched {
 pub(crate) struct FetchAhead {
     asking: Asking,
     /// What `asking` has come to before it was awaited.
-    early: Option<(Fetcher, Fetched)>,
+    early: Option<(Fetcher, Found)>,
+    present: Option<Answer>,
+    /// What is gone before the first records of the present one.
+    gone: Option<Range<i64>>,
 }
 
-type Asking = Pin<Box<dyn Future<Output = (Fetcher, Fetched)> + Send>>;
+type Asking = Pin<Box<dyn Future<Output = (Fetcher, Found)> + Send>>;
+
+/// What a fetch has found.
+#[derive(Default)]
+struct Found {
+    answer: Option<Answer>,
+    /// Where to go on.
+    next: i64,
+    gone: Option<Range<i64>>,
+}
 
 impl FetchAhead {
     /// Begins with the first call of [`next`](Self::next).
     pub(crate) fn new(fetcher: Fetcher) -> Self {
-        Self { asking: Self::ask(fetcher), early: None }
+        Self { asking: Self::ask(fetcher), early: None, present: None, gone: None }
     }
 
-    /// The next answer; the one after it is asked for by then.
+    /// The next records. What was returned before must have been dropped: its memory may be needed.
     ///
     /// # Cancellation
-    /// Safe: no answer is lost.
+    /// Safe: nothing is lost.
     pub(crate) async fn next(&mut self) -> Fetched {
-        let (fetcher, fetched) = match self.early.take() {
-            Some(answered) => answered,
-            None => self.asking.as_mut().await,
-        };
-        self.asking = Self::ask(fetcher);
-        // The first poll sends the request; the answer waits until the next call.
-        self.early = poll_fn(|context| match self.asking.as_mut().poll(context) {
-            Poll::Ready(answered) => Poll::Ready(Some(answered)),
-            Poll::Pending => Poll::Ready(None),
-        })
-        .await;
-        fetched
+        loop {
+            if let Some(answer) = &mut self.present {
+                if let Some(chunk) = answer.next_chunk().await {
+                    return Fetched { chunk, gone: self.gone.take() };
+                }
+                self.present = None;
+            }
+            let (fetcher, Found { answer, next, gone }) = match self.early.take() {
+                Some(found) => found,
+                None => self.asking.as_mut().await,
+            };
+            self.asking = Self::ask(fetcher);
+            // The first poll sends the request; the answer waits until the present one is read.
+            self.early = poll_fn(|context| match self.asking.as_mut().poll(context) {
+                Poll::Ready(found) => Poll::Ready(Some(found)),
+                Poll::Pending => Poll::Ready(None),
+            })
+            .await;
+            if answer.as_ref().is_some_and(|answer| answer.position() < next) {
+                (self.present, self.gone) = (answer, gone);
+                continue;
+            }
+            let mut fetched = Fetched { gone, ..Fetched::default() };
+            fetched.chunk.next = next;
+            return fetched;
+        }
     }
 
     fn ask(mut fetcher: Fetcher) -> Asking {
         Box::pin(async move {
-            let fetched = fetcher.next().await;
-            (fetcher, fetched)
+            let found = fetcher.next().await;
+            (fetcher, found)
         })
     }
 }
@@ -131,6 +165,8 @@ pub(crate) struct Fetcher {
     backoff: Backoff,
     /// An end of the log before the position, seen when the log had been cut off.
     cut_off_at: Option<i64>,
+    /// Where an open transaction holds the partition up, and when that was told.
+    waiting: Option<(i64, Instant)>,
 }
 
 impl Fetcher {
@@ -142,33 +178,34 @@ impl Fetcher {
         position: Option<i64>,
     ) -> Self {
         Self {
-            batches: BatchFetcher::new(source.clone()),
+            batches: BatchFetcher::new(source.clone(), config.isolation, config.budget.clone()),
             cluster,
             source,
             config,
             position,
             backoff: Backoff::default(),
             cut_off_at: None,
+            waiting: None,
         }
     }
 
     /// The next step, however long it takes: trouble with this partition is told in the log and tried again, so that no
     /// other partition suffers from it.
-    async fn next(&mut self) -> Fetched {
-        let fetched = match self.position {
+    async fn next(&mut self) -> Found {
+        let found = match self.position {
             Some(position) => self.read_from(position).await,
             None => self.find_earliest().await,
         };
-        self.position = Some(fetched.next);
-        fetched
+        self.position = Some(found.next);
+        found
     }
 
-    async fn find_earliest(&mut self) -> Fetched {
+    async fn find_earliest(&mut self) -> Found {
         loop {
             match self.cluster.offset(&self.source, OffsetAt::Earliest).await {
                 Ok(earliest) => {
                     self.backoff.reset();
-                    return Fetched { next: earliest, ..Fetched::default() };
+                    return Found { next: earliest, ..Found::default() };
                 }
                 Err(error) => self.explain(0, error.into()).await,
             }
@@ -177,25 +214,20 @@ impl Fetcher {
 
     /// A broker always sends at least one whole batch of those that begin at the position or hold it
     /// ([KIP-74](https://cwiki.apache.org/confluence/x/cgFJAw)), emptied ones included, so this gets on where the log does.
-    async fn read_from(&mut self, mut position: i64) -> Fetched {
+    async fn read_from(&mut self, mut position: i64) -> Found {
         let mut gone = None;
         loop {
             let Self { cluster, config, batches, .. } = self;
             match batches.fetch(cluster, position, config.max_bytes, config.max_wait).await {
-                Ok(Batches { records, undecodable, next, .. }) => {
+                Ok(answer) => {
                     self.backoff.reset();
                     gone = gone.or(self.cut_off_at.take().map(|end| end..position));
+                    let next = answer.next();
                     if next == position && gone.is_none() {
+                        self.tell_waiting(answer.held_back.clone()).await;
                         continue;
                     }
-                    let first = records.first().map_or(next, |record| record.offset);
-                    if first > position {
-                        info!(
-                            partition = %self.source, from = position, to = first,
-                            "stepped over offsets that have no records, or none any more"
-                        );
-                    }
-                    return Fetched { records, undecodable, next, gone };
+                    return Found { answer: Some(answer), next, gone };
                 }
                 Err(error) if error.is_out_of_range() => {
                     if let Some(range) = self.out_of_range(position).await {
@@ -204,6 +236,25 @@ impl Fetcher {
                     }
                 }
                 Err(error) => self.explain(position, error).await,
+            }
+        }
+    }
+
+    /// Says what keeps the partition waiting, once and then from time to time.
+    async fn tell_waiting(&mut self, held_back: Option<Range<i64>>) {
+        let Some(offsets) = held_back else {
+            self.waiting = None;
+            return;
+        };
+        let first = offsets.start;
+        if self.waiting.is_some_and(|(told, at)| told == first && at.elapsed() < TELL_AGAIN) {
+            return;
+        }
+        self.waiting = Some((first, Instant::now()));
+        match self.batches.waiting(&self.cluster, offsets).await {
+            Ok(waiting) => warn!(partition = %self.source, %waiting, "records wait, which is no fault of the worker's"),
+            Err(error) => {
+                warn!(partition = %self.source, offset = first, %error, "records wait behind an open transaction")
             }
         }
     }

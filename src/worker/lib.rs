@@ -123,6 +123,14 @@ pub enum WorkerError {
     /// A topic cannot be archived; of several, none can.
     #[error(transparent)]
     Topic(#[from] NameError),
+    /// It took all that is committed, but there is more.
+    #[error(
+        "the end is not reached, since transactions are open; take what is behind them when they have ended: {}", .waiting.join("; ")
+    )]
+    Waiting {
+        /// Each partition that waits, and for what.
+        waiting: Vec<String>,
+    },
     /// Partitions that could not go on; the others did until the end.
     #[error("{} could not go on: {}", .partitions.len(), .partitions.join("; "))]
     Partitions {

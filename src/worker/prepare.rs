@@ -1,9 +1,11 @@
 //! What has to be known, and done, before the tasks of an assignment can start.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use superhero_kafka::TopicPartition;
+use superhero_kafka::fetch::{BatchFetcher, FetchError};
 use superhero_kafka::group::{Assignment, Committed, Committer, GenerationId};
+use superhero_kafka::{Isolation, TopicPartition};
 use superhero_sink::FolderError;
 use superhero_store::GameStore;
 use tracing::{error, warn};
@@ -24,7 +26,15 @@ pub(crate) struct Wanted {
     /// Partitions of which the folder holds something sealed, assigned or not.
     pub(crate) left_behind: BTreeSet<TopicPartition>,
     /// Ends of partitions that are known already.
-    pub(crate) targets: BTreeMap<TopicPartition, i64>,
+    pub(crate) targets: BTreeMap<TopicPartition, Target>,
+}
+
+/// Where to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) offset: i64,
+    /// What there is behind it, in words.
+    pub(crate) waiting: Option<String>,
 }
 
 /// The answer.
@@ -32,7 +42,7 @@ pub(crate) struct Prepared {
     pub(crate) id: GenerationId,
     /// Those that a task has to be started for.
     pub(crate) partitions: Vec<(TopicPartition, Joined)>,
-    pub(crate) targets: BTreeMap<TopicPartition, i64>,
+    pub(crate) targets: BTreeMap<TopicPartition, Target>,
 }
 
 /// Why there is none.
@@ -66,7 +76,12 @@ pub(crate) async fn prepare<S: GameStore>(
         if owned.iter().any(|source| source.topic == *topic && !targets.contains_key(source)) {
             let ends = shared.cluster.end_offsets(topic).await.map_err(NotPrepared::later)?;
             for (partition, end) in ends {
-                targets.entry(TopicPartition::new(topic, partition)).or_insert(end);
+                let source = TopicPartition::new(topic, partition);
+                // Others' partitions may be ours later, if their owner goes.
+                if let Entry::Vacant(unknown) = targets.entry(source) {
+                    let found = target(shared, unknown.key(), end).await.map_err(NotPrepared::later)?;
+                    unknown.insert(found);
+                }
             }
         }
     }
@@ -91,11 +106,25 @@ pub(crate) async fn prepare<S: GameStore>(
             committed: offset,
             metadata,
             topic_id: ids.get(&source.topic).cloned().unwrap_or_default(),
-            target: targets.get(&source).copied().filter(|_| shared.config.until_end),
+            target: targets.get(&source).map(|target| target.offset).filter(|_| shared.config.until_end),
         };
         partitions.push((source, joined));
     }
     Ok(Prepared { id: assignment.id.clone(), partitions, targets })
+}
+
+/// The end of a partition for whoever reads as the worker does; `end` is that of what is committed.
+async fn target<S: GameStore>(shared: &Shared<S>, source: &TopicPartition, end: i64) -> Result<Target, FetchError> {
+    let (cluster, fetch) = (&shared.cluster, &shared.config.fetch);
+    let mut fetcher = BatchFetcher::new(source.clone(), fetch.isolation, fetch.budget.clone());
+    let ends = fetcher.ends(cluster, end).await?;
+    if fetch.isolation == Isolation::Uncommitted || ends.is_empty() {
+        return Ok(Target { offset: ends.end, waiting: None });
+    }
+    let offset = ends.start;
+    let waiting = fetcher.waiting(cluster, ends).await?;
+    warn!(partition = %source, %waiting, "the end of the partition is before an open transaction");
+    Ok(Target { offset, waiting: Some(format!("{source}: {waiting}")) })
 }
 
 /// The ids of the topics, each of them accepted by the folder.

@@ -39,6 +39,8 @@ pub(crate) enum Value<'a> {
     Bytes(&'a [u8]),
     /// A tombstone.
     Absent,
+    /// It is too large, or cannot be read.
+    LeftOut,
 }
 
 /// Timestamps that are taken for times: from 1971 to 9999. All others are told as they came. `-1` is none, 0 mostly is none as well;
@@ -124,6 +126,9 @@ impl RowWriter {
             }
             Value::Bytes(bytes) => push_value_base64(out, "base64", bytes),
             Value::Unreadable(json, why) => push_value_base64(out, why.format(), json),
+            Value::LeftOut => {
+                out.extend_from_slice(b"\",\"value_format\":\"left_out\",\"value_base64\":\"\",\"value\":null");
+            }
         }
         out.push(b'}');
     }

@@ -14,6 +14,8 @@ pub struct Summary {
     pub missing: u64,
     /// Records that the brokers deleted before they were read.
     pub lost: u64,
+    /// Records in batches that cannot be read, by the batches' headers.
+    pub unreadable: u64,
     /// Records kept among the dead letters.
     pub dead_letters: u64,
     /// Records whose timestamp is no plausible time, and null in their rows.
@@ -27,26 +29,26 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn counts(&mut self) -> [&mut u64; 9] {
-        let Self { records, duplicates, missing, lost, dead_letters, undated, games, rows, files } = self;
-        [records, duplicates, missing, lost, dead_letters, undated, games, rows, files]
+    fn counts(&mut self) -> [&mut u64; 10] {
+        let Self { records, duplicates, missing, lost, unreadable, dead_letters, undated, games, rows, files } = self;
+        [records, duplicates, missing, lost, unreadable, dead_letters, undated, games, rows, files]
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { records, duplicates, missing, lost, dead_letters, undated, games, rows, files } = self;
+        let Self { records, duplicates, missing, lost, unreadable, dead_letters, undated, games, rows, files } = self;
         write!(
             f,
             "{records} records ({dead_letters} of them dead letters, {undated} without a plausible timestamp) and {games} games in {rows} rows of {files} files; \
-             {duplicates} duplicates left out, {missing} records missing, {lost} lost at the broker"
+             {duplicates} duplicates left out, {missing} records missing, {lost} lost at the broker, {unreadable} lost in batches that cannot be read"
         )
     }
 }
 
 /// The sum over all partitions.
 #[derive(Debug, Default)]
-pub(crate) struct Totals([AtomicU64; 9]);
+pub(crate) struct Totals([AtomicU64; 10]);
 
 impl Totals {
     /// Adds what one segment held.

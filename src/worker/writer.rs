@@ -1,18 +1,17 @@
 //! Records into rows: each record with all its rows goes to the sink in one call.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use superhero_event::Cleaning;
 use superhero_event::table::Origin;
 use superhero_game::GameToken;
-use superhero_kafka::fetch::{Record, Undecodable};
+use superhero_kafka::fetch::{Chunk, Odd, Record};
 use superhero_kafka::{Cluster, TopicPartition};
 use superhero_sink::{PartitionSink, Room, SinkError, Table, Verdict as Seen};
 use superhero_store::GameStore;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::FetchConfig;
 use crate::earlier::Earlier;
@@ -23,6 +22,9 @@ use crate::id::{Ids, Number, RecordId};
 use crate::partition::Phase;
 use crate::row::{Row, RowWriter, Value};
 use crate::summary::Summary;
+
+/// A row's buffer is kept for the next ones up to this size.
+const LARGEST_KEPT_ROW_BYTES: usize = 1 << 20;
 
 /// Why appending stopped before the end of what was fetched.
 pub(crate) enum Stop {
@@ -38,9 +40,8 @@ pub(crate) enum Stop {
 #[derive(Default)]
 pub(crate) struct Batch {
     records: std::vec::IntoIter<Record>,
-    /// Of those records, in their order.
-    undecodable: VecDeque<Undecodable>,
-    next: i64,
+    /// Where they are from: what is odd about them, and their memory.
+    chunk: Chunk,
 }
 
 /// A record that cannot be appended before somebody has been asked. It has left the batch.
@@ -95,9 +96,15 @@ impl Writer {
 
     /// Takes what was fetched; what was taken before must have been appended.
     pub(crate) fn take(&mut self, fetched: Fetched) {
-        let Fetched { records, undecodable, next, gone } = fetched;
+        let Fetched { mut chunk, gone } = fetched;
         self.tally.lost += gone.map_or(0, |gone| gone.end.abs_diff(gone.start));
-        self.batch = Batch { records: records.into_iter(), undecodable: undecodable.into(), next };
+        for row in [&mut self.raw, &mut self.dead] {
+            // The memory of rows is counted as long as their record is there.
+            if row.capacity() > LARGEST_KEPT_ROW_BYTES {
+                *row = Vec::new();
+            }
+        }
+        self.batch = Batch { records: std::mem::take(&mut chunk.records).into_iter(), chunk };
     }
 
     /// Forgets what was fetched, and what was appended since the segment began.
@@ -156,11 +163,15 @@ impl Writer {
         }
         self.tally.duplicates += told.duplicates;
         self.tally.missing += told.missing;
+        self.tally.unreadable += told.unreadable;
         self.tally.dead_letters += told.dead_letters;
         told.tell(&self.partition);
         let all_appended = matches!(outcome, Ok(_) | Err(Stop::Full)) && self.batch.records.len() == 0;
         if all_appended {
-            sink.advance_to(self.batch.next, now);
+            let next = self.batch.chunk.next;
+            sink.advance_to(next, now);
+            self.batch = Batch::default();
+            self.batch.chunk.next = next;
         }
         outcome.map(drop)
     }
@@ -195,6 +206,8 @@ impl Writer {
         if let Some(number) = id.and_then(|id| id.number())
             && sink.is_behind(number.producer, number.sequence)
             && repetition == Repetition::Unknown
+            // What does not say all that was sent repeats nothing, as far as anybody can tell.
+            && self.batch.chunk.odd.front().is_none_or(|odd| odd.offset != record.offset)
         {
             match self.earlier.tell(&record, number) {
                 Some(true) => return self.leave_out(sink, &record, number, now, told).map(|()| None),
@@ -203,11 +216,16 @@ impl Writer {
             }
         }
         let (mut value, mut request) = handler::read(self.makes_tables, record.value.as_deref());
-        if let Some(Undecodable { reason, .. }) =
-            self.batch.undecodable.pop_front_if(|batch| batch.offset == record.offset)
+        if let Some(Odd { reason, is_left_out, lost_records, .. }) =
+            self.batch.chunk.odd.pop_front_if(|odd| odd.offset == record.offset)
         {
-            value = record.value.as_deref().map_or(Value::Absent, Value::Bytes);
+            value = match record.value.as_deref() {
+                _ if is_left_out => Value::LeftOut,
+                None => Value::Absent,
+                Some(batch) => Value::Bytes(batch),
+            };
             request = Request::DeadLetter(reason);
+            told.unreadable += lost_records;
         }
         let verdict = match request {
             Request::Archive => Verdict::NotTheHost,
@@ -319,6 +337,7 @@ struct Told {
     missing: u64,
     gaps: u64,
     first_gap: Option<i64>,
+    unreadable: u64,
     dead_letters: u64,
     first_dead_letter: Option<(i64, String)>,
     undated: u64,
@@ -350,6 +369,7 @@ impl Told {
             missing,
             gaps,
             first_gap,
+            unreadable,
             dead_letters,
             first_dead_letter,
             undated,
@@ -363,6 +383,9 @@ impl Told {
         }
         if let Some(offset) = first_gap {
             warn!(%partition, offset, gaps, missing, "producers have numbered records that did not come; the first gap is before this offset");
+        }
+        if *unreadable > 0 {
+            error!(%partition, records = unreadable, "records are lost: the batches that they came in cannot be read; see the dead letters");
         }
         if let Some((offset, reason)) = first_dead_letter {
             warn!(%partition, offset, dead_letters, reason, "records are kept among the dead letters; the first at this offset");

@@ -72,7 +72,7 @@ async fn verify(kafka: Option<KafkaConfig>, topic: &str, folder: &std::path::Pat
         folders: vec![folder.to_owned()],
         kafka,
         topics: Some(vec![topic.to_owned()]),
-        figures_of: None,
+        ..VerifyConfig::default()
     };
     let before = usage::own_seconds()?;
     let found = superhero_verify::verify(config, CancellationToken::new()).await?;

@@ -50,7 +50,7 @@ impl Verdict {
             folders: folders.clone(),
             kafka: Some(services.kafka.clone()),
             topics: Some(TOPICS.map(str::to_owned).to_vec()),
-            figures_of: None,
+            ..VerifyConfig::default()
         };
         let verification = verify(config, CancellationToken::new()).await?;
         let mut verdict = Self {

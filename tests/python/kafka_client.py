@@ -3,9 +3,10 @@
     kafka_client.py aiokafka  produce --bootstrap 127.0.0.1:9092 --topic t --count 100
     kafka_client.py confluent consume --bootstrap 127.0.0.1:9092 --topic t --group g
     kafka_client.py confluent transact --bootstrap 127.0.0.1:9092 --topic t --count 100
+    kafka_client.py confluent hold --bootstrap 127.0.0.1:9092 --topic t --count 100
 
 `produce` sends JSON values with keys and prints how many were acknowledged. `transact` sends as many in a transaction that it commits,
-and once more in one that it aborts. `consume` joins the group with the range
+and once more in one that it aborts. `hold` sends them in a transaction that stays open until SIGTERM, and is aborted then. `consume` joins the group with the range
 assignor and prints a JSON object a line: {"assigned": [partition, …]} after each rebalance, and {"consumed": [[partition,
 offset], …]} once these offsets are committed. SIGTERM makes it leave the group and exit with 0.
 """
@@ -108,6 +109,23 @@ def transact_with_confluent(arguments):
     say(acknowledged=2 * arguments.count)
 
 
+def hold_with_confluent(arguments):
+    from confluent_kafka import Producer
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    producer = Producer({"bootstrap.servers": arguments.bootstrap, "transactional.id": f"held of {arguments.topic}"})
+    producer.init_transactions(ACKNOWLEDGE_DEADLINE_S)
+    producer.begin_transaction()
+    for key, value in records(arguments.count):
+        producer.produce(arguments.topic, value, key)
+    left = producer.flush(ACKNOWLEDGE_DEADLINE_S)
+    if left:
+        sys.exit(f"{left} of {arguments.count} records were not acknowledged within {ACKNOWLEDGE_DEADLINE_S} s")
+    say(held=arguments.count)
+    signal.sigwait([signal.SIGTERM])
+    producer.abort_transaction(ACKNOWLEDGE_DEADLINE_S)
+
+
 def consume_with_confluent(arguments):
     from confluent_kafka import Consumer
 
@@ -147,7 +165,7 @@ def consume_with_confluent(arguments):
 def main():
     parser = argparse.ArgumentParser(description="Other people's Kafka clients, as a producer and as a group's member")
     parser.add_argument("client", choices=["aiokafka", "confluent"])
-    parser.add_argument("action", choices=["produce", "transact", "consume"])
+    parser.add_argument("action", choices=["produce", "transact", "hold", "consume"])
     parser.add_argument("--bootstrap", required=True, metavar="HOST:PORT")
     parser.add_argument("--topic", required=True)
     parser.add_argument("--group", help="of consume")
@@ -162,8 +180,10 @@ def main():
             produce_with_confluent(arguments)
         case "confluent", "transact":
             transact_with_confluent(arguments)
-        case "aiokafka", "transact":
-            parser.error("transact is for confluent")
+        case "confluent", "hold":
+            hold_with_confluent(arguments)
+        case "aiokafka", "transact" | "hold":
+            parser.error(f"{arguments.action} is for confluent")
         case "confluent", "consume":
             consume_with_confluent(arguments)
 

@@ -11,7 +11,7 @@ use rskafka::record::Record;
 use serde_json::Value;
 use superhero_event::{Level, Task};
 use superhero_kafka::readiness::{ReadinessConfig, wait_ready};
-use superhero_kafka::{Cluster, KafkaConfig, LagMeter};
+use superhero_kafka::{Cluster, Isolation, KafkaConfig, LagMeter};
 use superhero_store::GameStore;
 use superhero_store::memory::Memory;
 use superhero_verify::{Verification, VerifyConfig, VerifyError, verify};
@@ -123,11 +123,16 @@ impl Setting {
 
     /// The folders together, compared with the topic.
     pub async fn verify(&self, folders: &[&Path]) -> Result<Verification, VerifyError> {
+        self.verify_with(folders, Isolation::Committed).await
+    }
+
+    pub async fn verify_with(&self, folders: &[&Path], isolation: Isolation) -> Result<Verification, VerifyError> {
         let config = VerifyConfig {
             folders: folders.iter().map(|folder| (*folder).to_owned()).collect(),
             kafka: Some(self.kafka.clone()),
+            isolation,
             topics: Some(vec![self.topic.clone()]),
-            figures_of: None,
+            ..VerifyConfig::default()
         };
         verify(config, CancellationToken::new()).await
     }

@@ -1,74 +1,178 @@
-//! The compressions of record batches, read only.
+//! The compressions of record batches, read only, a few bytes at a time and in bounded memory.
 
+use std::cmp::min;
 use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
-use flate2::read::MultiGzDecoder;
+use bytes::buf::Reader;
+use bytes::{Buf, Bytes};
+use flate2::bufread::MultiGzDecoder;
 use lz4_flex::frame::FrameDecoder as Lz4Decoder;
-use ruzstd::decoding::StreamingDecoder as ZstdDecoder;
+use ruzstd::decoding::StreamingDecoder;
 
-/// What a batch may take when it is not compressed: some times the largest that brokers take by default, and a bound for those that are
-/// made to be larger than any memory.
-pub const MAX_PLAIN_BYTES: usize = 64 * 1024 * 1024;
+use super::snappy::Snappy;
 
-/// The header of snappy-java's framing, without which a batch is one block: its magic; the versions follow in two int32.
-const SNAPPY_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-const SNAPPY_HEADER_BYTES: usize = 16;
+type Compressed = Reader<Bytes>;
 
-/// The records of a batch as they were before they were compressed with `codec`, a batch's attribute.
-///
-/// # Errors
-/// Why they cannot be had, for people.
-pub(super) fn decompress(codec: u8, bytes: Bytes) -> Result<Bytes, String> {
+const NONE: u8 = 0;
+const GZIP: u8 = 1;
+const SNAPPY: u8 = 2;
+const LZ4: u8 = 3;
+const ZSTD: u8 = 4;
+
+/// What a decoder of gzip takes, or of snappy, at most.
+const SMALL_DECODER_BYTES: usize = 9 << 20;
+/// Of zstd, besides the window: tables, one block and its sequences.
+const ZSTD_DECODER_BYTES: usize = 4 << 20;
+/// The largest block of a frame of lz4, some three of which are held.
+const MAX_LZ4_BLOCK_BYTES: usize = 8 << 20;
+const LZ4_WINDOW_BYTES: usize = 64 << 10;
+
+const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// A frame of zstd may be there for nothing: 16 magics, and its length follows.
+const ZSTD_SKIPPABLE: std::ops::RangeInclusive<u32> = 0x184d_2a50..=0x184d_2a5f;
+
+/// Records of a batch as they were before they were compressed.
+pub(super) struct Decoder {
+    codec: &'static str,
+    kind: Kind,
+}
+
+enum Kind {
+    Gzip(Box<MultiGzDecoder<Compressed>>),
+    Snappy(Box<Snappy>),
+    Lz4(Box<Lz4Decoder<Compressed>>),
+    Zstd(Box<Zstd>),
+}
+
+/// What it takes to read a batch that is compressed with `codec`, a batch's attribute, in bytes; 0 if it is not.
+pub(super) fn decoder_bytes(codec: u8, bytes: &[u8]) -> usize {
     match codec {
-        0 => Ok(bytes),
-        1 => read("gzip", MultiGzDecoder::new(&*bytes)),
-        2 => snappy(&bytes),
-        3 => read("lz4", Lz4Decoder::new(&*bytes)),
-        4 => {
-            let decoder = ZstdDecoder::new_with_max_window_size(&*bytes, MAX_PLAIN_BYTES as u64);
-            read("zstd", decoder.map_err(|error| not_readable("zstd", &error))?)
+        NONE => 0,
+        LZ4 => {
+            // The two bits tell 64 KiB to 4 MiB; an old kind of frame has 8 MiB.
+            let block = match bytes.get(5) {
+                Some(sizes) if bytes.starts_with(&LZ4_MAGIC) => (64 << 10) << (2 * ((sizes >> 4) & 0b11)),
+                _ => MAX_LZ4_BLOCK_BYTES,
+            };
+            3 * block + LZ4_WINDOW_BYTES
         }
-        codec => Err(format!("it is compressed with codec {codec}, which is not known here")),
+        // The decoder's buffer is the next power of two.
+        ZSTD => ZSTD_DECODER_BYTES + zstd_window(bytes).map_or(0, |window| window.saturating_mul(2)),
+        _ => SMALL_DECODER_BYTES,
     }
 }
 
-fn read(codec: &str, mut decoder: impl Read) -> Result<Bytes, String> {
-    let mut plain = Vec::new();
-    let limit = MAX_PLAIN_BYTES as u64 + 1;
-    let read: io::Result<usize> = decoder.by_ref().take(limit).read_to_end(&mut plain);
-    read.map_err(|error| not_readable(codec, &error))?;
-    if plain.len() > MAX_PLAIN_BYTES { Err(too_large(codec)) } else { Ok(plain.into()) }
-}
+impl Decoder {
+    /// For what is compressed with `codec`, a batch's attribute; none if it is not compressed.
+    ///
+    /// # Errors
+    /// Why it cannot be read, for people.
+    pub(super) fn new(codec: u8, bytes: Bytes, max_window_bytes: usize) -> Result<Option<Self>, String> {
+        let (codec, kind) = match codec {
+            NONE => return Ok(None),
+            GZIP => ("gzip", Kind::Gzip(Box::new(MultiGzDecoder::new(bytes.reader())))),
+            SNAPPY => ("snappy", Kind::Snappy(Box::new(Snappy::new(bytes)))),
+            LZ4 => ("lz4", Kind::Lz4(Box::new(Lz4Decoder::new(bytes.reader())))),
+            ZSTD => {
+                // The first frame's window is what there is memory for.
+                let max_window_bytes = zstd_window(&bytes).unwrap_or(0).min(max_window_bytes);
+                ("zstd", Kind::Zstd(Box::new(Zstd { rest: bytes, frame: None, max_window_bytes })))
+            }
+            codec => return Err(format!("it is compressed with codec {codec}, which is not known here")),
+        };
+        Ok(Some(Self { codec, kind }))
+    }
 
-fn snappy(bytes: &[u8]) -> Result<Bytes, String> {
-    let mut decoder = snap::raw::Decoder::new();
-    let mut block = |block: &[u8], before: usize| {
-        let length = snap::raw::decompress_len(block).map_err(|error| not_readable("snappy", &error))?;
-        if before + length > MAX_PLAIN_BYTES {
-            return Err(too_large("snappy"));
+    /// Appends up to `count` bytes; fewer are the end, or what came before the error.
+    ///
+    /// # Errors
+    /// Why there is no more, for people.
+    pub(super) fn read(&mut self, count: usize, out: &mut Vec<u8>) -> Result<(), String> {
+        let codec = self.codec;
+        let not_readable = |error: String| format!("it is said to be compressed with {codec}, and is not: {error}");
+        let before = out.len();
+        // Whatever stands in a batch must not end more than that batch.
+        let read = catch_unwind(AssertUnwindSafe(|| self.kind.by_ref().take(count as u64).read_to_end(out)));
+        match read {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(not_readable(error.to_string())),
+            Err(_) => {
+                out.truncate(before);
+                Err(not_readable("its reader has panicked".to_owned()))
+            }
         }
-        decoder.decompress_vec(block).map_err(|error| not_readable("snappy", &error))
-    };
-    if !bytes.starts_with(&SNAPPY_MAGIC) {
-        return block(bytes, 0).map(Bytes::from);
     }
-    let mut rest = bytes.get(SNAPPY_HEADER_BYTES..).ok_or_else(|| not_readable("snappy", &"it ends in its header"))?;
-    let mut plain = Vec::new();
-    while !rest.is_empty() {
-        let cut = || not_readable("snappy", &"it ends within a block");
-        let (length, left) = rest.split_first_chunk().ok_or_else(cut)?;
-        let (compressed, left) = left.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or_else(cut)?;
-        plain.extend_from_slice(&block(compressed, plain.len())?);
-        rest = left;
-    }
-    Ok(plain.into())
 }
 
-fn too_large(codec: &str) -> String {
-    format!("it is compressed with {codec} and would take more than {MAX_PLAIN_BYTES} bytes")
+impl Read for Kind {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(decoder) => decoder.read(out),
+            Self::Snappy(decoder) => decoder.read(out),
+            Self::Lz4(decoder) => decoder.read(out),
+            Self::Zstd(decoder) => decoder.read(out),
+        }
+    }
 }
 
-fn not_readable(codec: &str, error: &dyn std::fmt::Display) -> String {
-    format!("it is said to be compressed with {codec}, and is not: {error}")
+/// One frame after the other.
+struct Zstd {
+    rest: Bytes,
+    frame: Option<StreamingDecoder<Compressed, ruzstd::decoding::FrameDecoder>>,
+    max_window_bytes: usize,
+}
+
+impl Read for Zstd {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(frame) = &mut self.frame {
+                let read = frame.read(out)?;
+                if read > 0 || out.is_empty() {
+                    return Ok(read);
+                }
+            }
+            if let Some(frame) = self.frame.take() {
+                self.rest = frame.into_inner().into_inner();
+            }
+            if self.rest.is_empty() {
+                return Ok(0);
+            }
+            match skippable(&self.rest) {
+                Some(length) => self.rest.advance(min(length, self.rest.len())),
+                None => {
+                    let (source, limit) = (std::mem::take(&mut self.rest).reader(), self.max_window_bytes as u64);
+                    let frame = StreamingDecoder::new_with_max_window_size(source, limit);
+                    self.frame = Some(frame.map_err(io::Error::other)?);
+                }
+            }
+        }
+    }
+}
+
+/// The bytes of a frame that is to be skipped.
+fn skippable(bytes: &[u8]) -> Option<usize> {
+    let magic = u32::from_le_bytes(*bytes.first_chunk()?);
+    let length = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?);
+    ZSTD_SKIPPABLE.contains(&magic).then_some(8 + length as usize)
+}
+
+/// The window that the first frame asks for, by its header; none if that cannot be told.
+fn zstd_window(mut bytes: &[u8]) -> Option<usize> {
+    while let Some(length) = skippable(bytes) {
+        bytes = bytes.get(length..)?;
+    }
+    let (descriptor, rest) = bytes.strip_prefix(&ZSTD_MAGIC)?.split_first()?;
+    let is_single_segment = descriptor & 0x20 != 0;
+    if !is_single_segment {
+        let window = rest.first()?;
+        let base = 1_u64 << (10 + (window >> 3));
+        return usize::try_from(base + base / 8 * u64::from(window & 0b111)).ok();
+    }
+    // The content's size is the window: behind the dictionary's id, of 1 to 8 bytes.
+    let size = rest.get([0, 1, 2, 4][usize::from(descriptor & 0b11)]..)?;
+    let length = 1_usize << (descriptor >> 6);
+    let size = size.get(..length)?.iter().rev().fold(0, |size: u64, byte| size << 8 | u64::from(*byte));
+    usize::try_from(size.saturating_add(if length == 2 { 256 } else { 0 })).ok()
 }

@@ -1,40 +1,55 @@
 //! Fetches of one partition, whatever is in it: batches of every compression, marks of transactions, batches that were compacted away
 //! to the last record, and those that nobody can read.
 //!
-//! Nothing of a record is copied on its way from the socket, unless its batch is compressed. A batch that cannot be read stands as one
-//! record without a key whose value is the batch, at its first offset; whoever takes it is told the reason.
+//! An [`Answer`] is read as a stream, a [`Chunk`] of records at a time, in memory that everybody in the process shares: the [`Budget`].
+//! Nothing of a record is copied on its way from the socket, unless its batch is compressed. What is left of a batch where it cannot be read
+//! stands as one record without a key whose value is the batch, at its first offset that is lost; a record that is too large stands without its
+//! value. Whoever takes them is told the reasons.
+//!
+//! Read committed, marks and batches of transactions that were aborted are left out, as the broker's answer tells them.
 
+mod aborted;
+mod answer;
 mod batch;
+mod budget;
+mod chunk;
 mod codec;
+mod large;
 mod record;
+mod snappy;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::sleep;
 use tracing::debug;
 
-use self::batch::Content;
-pub use self::codec::MAX_PLAIN_BYTES;
+pub use self::answer::Answer;
+pub use self::budget::Budget;
+pub(crate) use self::budget::{Permit, Share};
+pub use self::chunk::{Chunk, Odd};
 pub use self::record::{Headers, Record};
 use crate::wire::{Connection, WireError};
-use crate::{ClientError, Cluster, TopicPartition};
+use crate::{ClientError, Cluster, Isolation, TopicPartition};
 
 /// The oldest that brokers serve; what later ones add is not needed here.
 const FETCH_VERSION: i16 = 4;
-/// The largest answer, which is one batch where that is larger than what was asked for.
-const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// A quota holds a client back for no longer than its window (11 samples of a second, by the brokers' defaults), several quotas in
 /// turn for some more; a broker that asks for more gets the next fetch by then.
 const MAX_THROTTLE: Duration = Duration::from_secs(30);
 /// As a consumer that is no replica says.
 const NO_REPLICA: i32 = -1;
+/// Of records that no idempotent producer has sent.
+const NO_PRODUCER: i64 = -1;
 /// How often a batch whose checksum is wrong is fetched before it is taken as it is.
 const CORRUPT_FETCHES: u32 = 5;
 
@@ -42,29 +57,38 @@ const CORRUPT_FETCHES: u32 = 5;
 #[derive(Debug)]
 pub struct BatchFetcher {
     source: TopicPartition,
+    isolation: Isolation,
+    budget: Budget,
     connection: Option<Connection>,
     /// The offset of a batch whose checksum is wrong, and how often it was.
     corrupt: Option<(i64, u32)>,
 }
 
-/// An answer.
-#[derive(Debug, Default)]
-pub struct Batches {
-    /// In the order of offsets, none before the one that was asked for.
-    pub records: Vec<Record>,
-    /// Which of them are batches that cannot be read, and why.
-    pub undecodable: Vec<Undecodable>,
-    /// Where to go on; the offset that was asked for at the end of the partition.
-    pub next: i64,
+/// What waits behind a transaction that is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// From its first record to the end of the partition.
+    pub offsets: Range<i64>,
+    /// Its producer's id.
+    pub producer: i64,
+    /// When its first record was made, by the producer's clock; none if that is no time.
+    pub since: Option<DateTime<Utc>>,
 }
 
-/// A batch that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undecodable {
-    /// Of the record that stands for it.
-    pub offset: i64,
-    /// Why, with its offsets.
-    pub reason: String,
+impl std::fmt::Display for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { offsets, producer, since } = self;
+        let records = offsets.end.abs_diff(offsets.start);
+        write!(
+            f,
+            "{records} records from offset {} on wait behind an open transaction of producer {producer}",
+            offsets.start
+        )?;
+        match since {
+            Some(since) => write!(f, " since {}", since.format("%Y-%m-%dT%H:%M:%S%.3fZ")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why batches do not come.
@@ -125,8 +149,8 @@ impl FetchError {
 
 impl BatchFetcher {
     /// For one partition.
-    pub fn new(source: TopicPartition) -> Self {
-        Self { source, connection: None, corrupt: None }
+    pub fn new(source: TopicPartition, isolation: Isolation, budget: Budget) -> Self {
+        Self { source, isolation, budget, connection: None, corrupt: None }
     }
 
     /// Fetches from `offset` on, `max_bytes` or one batch; the broker waits for `max_wait` if there is nothing.
@@ -142,19 +166,61 @@ impl BatchFetcher {
         offset: i64,
         max_bytes: i32,
         max_wait: Duration,
-    ) -> Result<Batches, FetchError> {
+    ) -> Result<Answer, FetchError> {
         let limit = cluster.config().request_timeout + max_wait;
         loop {
-            let connection = match self.connection.take().filter(Connection::is_usable) {
+            let connection = match self.connection.take() {
                 Some(connection) => connection,
                 None => self.connect(cluster).await?,
             };
-            let asked = self.ask(connection, self.request(offset, max_bytes, max_wait), offset, limit).await?;
+            let request = self.request(offset, max_bytes, max_wait, self.isolation);
+            let asked = self.ask(connection, request, offset, limit).await?;
             // An answer without records says that there are none, which a quota's does not.
-            if let Some(batches) = asked {
-                return Ok(batches);
+            if let Some((partition, memory)) = asked {
+                return self.read(offset, partition, memory);
             }
         }
+    }
+
+    /// What waits from `offsets.start` on, where an answer says that a transaction is open: its first record tells whose.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    ///
+    /// # Cancellation
+    /// As [`fetch`](Self::fetch).
+    pub async fn waiting(&mut self, cluster: &Cluster, offsets: Range<i64>) -> Result<Waiting, FetchError> {
+        let limit = cluster.config().request_timeout;
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect(cluster).await?,
+        };
+        let request = self.request(offsets.start, 1, Duration::ZERO, Isolation::Uncommitted);
+        let asked = self.ask(connection, request, offsets.start, limit).await?;
+        let mut records = asked.and_then(|(partition, _)| partition.records).unwrap_or_default();
+        let first = batch::take(&mut records);
+        let producer = first.as_ref().and_then(batch::Batch::transaction).unwrap_or(NO_PRODUCER);
+        let since = first.and_then(|batch| batch.base_timestamp_ms()).and_then(DateTime::from_timestamp_millis);
+        Ok(Waiting { offsets, producer, since })
+    }
+
+    /// The end that readers of committed records have now, and the end of the log; `at` is one of the two, or in between.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    ///
+    /// # Cancellation
+    /// As [`fetch`](Self::fetch).
+    pub async fn ends(&mut self, cluster: &Cluster, at: i64) -> Result<Range<i64>, FetchError> {
+        let limit = cluster.config().request_timeout;
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect(cluster).await?,
+        };
+        let request = self.request(at, 1, Duration::ZERO, Isolation::Committed);
+        let Some((partition, _)) = self.ask(connection, request, at, limit).await? else { return Ok(at..at) };
+        let PartitionData { high_watermark, last_stable_offset: stable, .. } = partition;
+        Ok(if (0..high_watermark).contains(&stable) { stable..high_watermark } else { high_watermark..high_watermark })
     }
 
     /// None after a time for which a quota held the answer back.
@@ -164,8 +230,9 @@ impl BatchFetcher {
         request: FetchRequest,
         offset: i64,
         limit: Duration,
-    ) -> Result<Option<Batches>, FetchError> {
+    ) -> Result<Option<(PartitionData, Option<Permit>)>, FetchError> {
         let answer = connection.call(FETCH_VERSION, &request, limit).await?;
+        let memory = connection.take_memory();
         let partition = answer.responses.into_iter().flat_map(|topic| topic.partitions).next();
         let Some(partition) = partition else {
             // A quota's answer is empty, and the broker reads nothing more from the connection until its time is over (KIP-219).
@@ -182,16 +249,16 @@ impl BatchFetcher {
             return Err(FetchError::Refused { partition: self.source.clone(), offset, error });
         }
         self.connection = Some(connection);
-        self.read(offset, partition.high_watermark, partition.records.unwrap_or_default()).map(Some)
+        Ok(Some((partition, memory)))
     }
 
     async fn connect(&self, cluster: &Cluster) -> Result<Connection, FetchError> {
-        let mut connection = cluster.connect_to_leader(&self.source).await?.accepting(MAX_ANSWER_BYTES);
+        let mut connection = cluster.connect_to_leader(&self.source).await?.sharing(self.budget.clone());
         connection.require(&[(ApiKey::Fetch, FETCH_VERSION)], cluster.config().request_timeout).await?;
         Ok(connection)
     }
 
-    fn request(&self, offset: i64, max_bytes: i32, max_wait: Duration) -> FetchRequest {
+    fn request(&self, offset: i64, max_bytes: i32, max_wait: Duration, isolation: Isolation) -> FetchRequest {
         let partition = FetchPartition::default()
             .with_partition(self.source.partition)
             .with_fetch_offset(offset)
@@ -204,50 +271,33 @@ impl BatchFetcher {
             .with_max_wait_ms(i32::try_from(max_wait.as_millis()).unwrap_or(i32::MAX))
             .with_min_bytes(1)
             .with_max_bytes(max_bytes)
+            .with_isolation_level(isolation.wire())
             .with_topics(vec![topic])
     }
 
-    /// Reads batches up to one whose checksum is wrong; that is an error if it comes first, until it has been so often enough.
-    fn read(&mut self, offset: i64, high_watermark: i64, mut bytes: Bytes) -> Result<Batches, FetchError> {
-        let mut all = Batches { next: offset, ..Batches::default() };
-        while let Some(batch) = batch::take(&mut bytes) {
-            if batch.next <= all.next {
-                continue;
+    /// Takes batches up to one whose checksum is wrong; that is an error if it comes first, until it has been so often enough.
+    fn read(&mut self, offset: i64, partition: PartitionData, memory: Option<Permit>) -> Result<Answer, FetchError> {
+        let PartitionData { high_watermark, last_stable_offset, aborted_transactions, records, .. } = partition;
+        // Brokers of before transactions, and ours, have no other end.
+        let is_held = self.isolation == Isolation::Committed && (0..high_watermark).contains(&last_stable_offset);
+        let end = if is_held { last_stable_offset } else { high_watermark };
+        let mut answer = Answer::new(offset, records.unwrap_or_default(), self.budget.clone());
+        if let Some(first) = answer.corrupt_first() {
+            let before = self.corrupt.filter(|(corrupt, _)| *corrupt == first).map_or(0, |(_, times)| times);
+            self.corrupt = Some((first, before + 1));
+            if before + 1 < CORRUPT_FETCHES {
+                return Err(FetchError::Corrupt { partition: self.source.clone(), offset: first });
             }
-            let first = batch.base_offset.max(all.next);
-            let (reason, timestamp, value) = match batch.content {
-                Content::Records(records) => {
-                    all.records.extend(records.into_iter().filter(|record| record.offset >= first));
-                    all.next = batch.next;
-                    continue;
-                }
-                Content::Undecodable { reason, timestamp, bytes } => (reason, timestamp, bytes),
-                Content::Corrupt { timestamp, bytes } => {
-                    if all.next > offset {
-                        break;
-                    }
-                    let before = self.corrupt.filter(|(corrupt, _)| *corrupt == first).map_or(0, |(_, times)| times);
-                    self.corrupt = Some((first, before + 1));
-                    if before + 1 < CORRUPT_FETCHES {
-                        return Err(FetchError::Corrupt { partition: self.source.clone(), offset: first });
-                    }
-                    ("its checksum is wrong".to_owned(), timestamp, bytes)
-                }
-            };
-            let reason = format!("the batch of the offsets {first} to {} cannot be read: {reason}", batch.next - 1);
-            all.records.push(Record {
-                offset: first,
-                timestamp,
-                key: None,
-                value: Some(value),
-                headers: Headers::default(),
-            });
-            all.undecodable.push(Undecodable { offset: first, reason });
-            all.next = batch.next;
+            answer.take_corrupt_first();
         }
-        if all.next == offset && high_watermark > offset {
-            return Err(FetchError::Nothing { partition: self.source.clone(), offset, high_watermark });
+        if answer.next() == offset && end > offset {
+            return Err(FetchError::Nothing { partition: self.source.clone(), offset, high_watermark: end });
         }
-        Ok(all)
+        if self.isolation == Isolation::Committed {
+            answer.leave_out_aborted(aborted_transactions.unwrap_or_default());
+        }
+        answer.held_back = is_held.then_some(last_stable_offset..high_watermark);
+        answer.memory = memory.map(Arc::new);
+        Ok(answer)
     }
 }

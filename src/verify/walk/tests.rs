@@ -28,6 +28,8 @@ fn record(offset: i64, sequence: u64) -> Record {
         value: Some(VALUE.into()),
         id: Some(Id { producer: 7, sequence }),
         copied_from: None,
+        is_aborted: false,
+        is_left_out: false,
     }
 }
 
@@ -97,7 +99,7 @@ fn compare(dir: &Path, earliest: i64, end: i64, steps: Vec<Fetched>) -> Verifica
 /// A log that begins with its first record.
 fn compare_with(dir: &Path, records: Vec<Record>) -> Verification {
     let (first, end) = (records[0].offset, records.last().unwrap().offset + 1);
-    compare(dir, first, end, vec![Fetched { records, earliest: None }])
+    compare(dir, first, end, vec![Fetched { records, ..Fetched::default() }])
 }
 
 fn dir() -> tempfile::TempDir {
@@ -233,13 +235,13 @@ fn what_retention_has_taken_is_neither_missing_nor_compared() {
     // The worker came too late for the first five; of those that it has read, three more are gone by now.
     let dir = dir();
     publish(dir.path(), 5, &some(records(5..10)));
-    let found = compare(dir.path(), 8, 10, vec![Fetched { records: records(8..10), earliest: None }]);
+    let found = compare(dir.path(), 8, 10, vec![Fetched { records: records(8..10), ..Fetched::default() }]);
     assert!(found.is_clean(), "{found}");
     assert_eq!((found.partitions[0].expired, found.partitions[0].compared), (5, 2));
 
     // Retention goes on while the topic is read.
-    let gone = Fetched { records: Vec::new(), earliest: Some(9) };
-    let found = compare(dir.path(), 5, 10, vec![gone, Fetched { records: records(9..10), earliest: None }]);
+    let gone = Fetched { earliest: Some(9), ..Fetched::default() };
+    let found = compare(dir.path(), 5, 10, vec![gone, Fetched { records: records(9..10), ..Fetched::default() }]);
     assert!(found.is_clean(), "{found}");
     assert_eq!((found.partitions[0].expired, found.partitions[0].compared), (5, 1));
 }
@@ -314,8 +316,11 @@ fn trouble_with_the_topic_ends_the_check() {
     let dir = dir();
     publish(dir.path(), 0, &some(records(0..4)));
     let survey = Arc::new(Survey::take(&[dir.path().to_owned()], None, &mut crate::Faults::default()).unwrap());
-    let log =
-        Log::new(0, 4, [Ok(Fetched { records: records(0..2), earliest: None }), Err(VerifyError::Stopped)].into_iter());
+    let log = Log::new(
+        0,
+        4,
+        [Ok(Fetched { records: records(0..2), ..Fetched::default() }), Err(VerifyError::Stopped)].into_iter(),
+    );
     let ended = walk(&survey, &partition(), Some(log), None, &CancellationToken::new());
     assert!(matches!(ended, Err(VerifyError::Stopped)));
 }
@@ -386,7 +391,7 @@ fn a_repetition_whose_record_has_expired_repeats_its_row() {
     rows[7] = Some(record(7, 6));
     publish(dir.path(), 0, &rows);
     let log = vec![record(5, 5), record(6, 2), record(7, 6)];
-    let found = compare(dir.path(), 5, 8, vec![Fetched { records: log, earliest: None }]);
+    let found = compare(dir.path(), 5, 8, vec![Fetched { records: log, ..Fetched::default() }]);
     assert!(found.is_clean(), "{found}");
     assert_eq!((found.duplicates_left_out(), found.partitions[0].compared), (1, 2));
 }
@@ -402,7 +407,7 @@ fn what_compaction_has_taken_is_told_and_no_fault() {
     let check = |is_compacted| {
         let mut faults = crate::Faults::default();
         let survey = Arc::new(Survey::take(&[dir.path().to_owned()], None, &mut faults).unwrap());
-        let steps = [Ok(Fetched { records: log.clone(), earliest: None })].into_iter();
+        let steps = [Ok(Fetched { records: log.clone(), ..Fetched::default() })].into_iter();
         let log = Log::new(0, 13, steps).compacted(is_compacted);
         walk(&survey, &partition(), Some(log), None, &CancellationToken::new()).unwrap()
     };
@@ -461,4 +466,78 @@ proptest! {
             _ => prop_assert!(false, "{:?}", faults),
         }
     }
+}
+/// As the worker leaves records out whose transaction was aborted.
+fn with_aborted(offsets: Range<i64>, aborted: Range<i64>) -> Vec<Record> {
+    let of = |record: Record| Record { is_aborted: aborted.contains(&record.offset), ..record };
+    records(offsets).into_iter().map(of).collect()
+}
+
+#[test]
+fn records_of_aborted_transactions_have_no_rows_and_all_others_have() {
+    // Their producer numbers them all the same.
+    let log = || with_aborted(0..9, 3..6);
+    let published = |left_out: &dyn Fn(i64) -> bool| {
+        let dir = tempfile::tempdir().unwrap();
+        let rows: Vec<_> = log().into_iter().map(|record| (!left_out(record.offset)).then_some(record)).collect();
+        publish(dir.path(), 0, &rows);
+        let found = compare(dir.path(), 0, 9, vec![Fetched { records: log(), ..Fetched::default() }]);
+        found.faults.first().to_vec()
+    };
+    let right = published(&|offset| (3..6).contains(&offset));
+    assert!(right.iter().all(|fault| fault.kind() == "missing"), "{right:?}");
+    let as_rows = published(&|_| false);
+    let [Fault::Uncommitted { first_offset: 3, last_offset: 5, .. }] = as_rows.as_slice() else {
+        panic!("{as_rows:?}")
+    };
+    let left_out = published(&|offset| (3..7).contains(&offset));
+    assert!(
+        left_out.iter().any(|fault| matches!(fault, Fault::Gap { first_offset: 6, last_offset: 6, .. })),
+        "{left_out:?}"
+    );
+}
+
+#[test]
+fn what_waits_behind_an_open_transaction_is_told_and_rows_of_it_are_a_fault() {
+    for rows in [5, 7] {
+        let dir = tempfile::tempdir().unwrap();
+        publish(dir.path(), 0, &records(0..rows).into_iter().map(Some).collect::<Vec<_>>());
+        let since = DateTime::from_timestamp_millis(MILLIS);
+        let waiting = superhero_kafka::fetch::Waiting { offsets: 5..9, producer: 4, since };
+        let steps = vec![Fetched { records: records(0..5), waiting: Some(waiting), ..Fetched::default() }];
+        let found = compare(dir.path(), 0, 9, steps);
+        let told =
+            "4 records from offset 5 on wait behind an open transaction of producer 4 since 2026-11-22T18:15:21.101Z";
+        assert!(found.to_string().contains(told), "{found}");
+        let faults = found.faults.first();
+        match rows {
+            5 => assert_eq!(faults, []),
+            _ => assert!(matches!(faults, [Fault::Uncommitted { first_offset: 5, last_offset: 6, .. }]), "{faults:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_the_topic_itself_has_lost_is_a_fault_though_its_row_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    publish(dir.path(), 0, &records(0..3).into_iter().map(Some).collect::<Vec<_>>());
+    let lost = Lost { first_offset: 2, last_offset: 6, records: 5, reason: "it is broken".to_owned() };
+    let found =
+        compare(dir.path(), 0, 7, vec![Fetched { records: records(0..3), lost: vec![lost], ..Fetched::default() }]);
+    let faults = found.faults.first();
+    assert!(matches!(faults, [Fault::Unreadable { first_offset: 2, last_offset: 6, records: 5, .. }]), "{faults:?}");
+}
+
+#[test]
+fn a_batch_that_stands_as_one_dead_letter_lacks_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = Record { value: Some("\"the batch\"".into()), ..record(0, 0) };
+    publish(dir.path(), 0, &[Some(whole), None, None, Some(record(3, 3))]);
+    let found = compare(dir.path(), 0, 4, vec![Fetched { records: records(0..4), ..Fetched::default() }]);
+    let kinds: Vec<_> = found.faults.kinds().collect();
+    assert!(kinds.iter().any(|(kind, _)| *kind == "different"), "{found}");
+    assert!(
+        found.faults.first().iter().any(|fault| matches!(fault, Fault::Gap { first_offset: 1, last_offset: 2, .. })),
+        "{found}"
+    );
 }
