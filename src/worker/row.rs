@@ -265,7 +265,7 @@ mod tests {
         check(
             row(None, ids().identify(&headers), Value::Json(b"{}")),
             concat!(
-                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","key":"","#,
+                r#"{"topic":"lib.server.lobby","partition":3,"offset":42,"timestamp":"2026-11-22T18:15:21.101Z","timestamp_raw":0,"key":"","#,
                 r#""key_format":"none","id":"0123456789abcdef0123456789abcdef-17@lib.server.lobby/2","#,
                 r#""value_format":"json","value_base64":"","value":{}}"#
             ),
