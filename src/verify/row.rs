@@ -630,8 +630,11 @@ mod tests {
             (now("base64:surrogate", "e30=", "null"), "not as value_format says, base64:surrogate"),
             (now("base64:surrogate", &encoded, "{}"), "not as value_format says, base64:surrogate"),
             (now("base64:other", &encoded, "null"), "not as value_format says, base64:other"),
-            (now("json:surrogate", "", surrogate), "is not json, base64 or none"),
-            (raw(&fields(r#""k""#, "text", "base64:surrogate", &encoded, "null")), "is not json, base64 or none"),
+            (now("json:surrogate", "", surrogate), "is not json, base64, none or left_out"),
+            (
+                raw(&fields(r#""k""#, "text", "base64:surrogate", &encoded, "null")),
+                "is not json, base64, none or left_out",
+            ),
         ] {
             match read(&line) {
                 Err(NotARow::Shape(said)) => assert!(said.contains(reason), "{line}: {said}"),
