@@ -37,21 +37,21 @@ pub fn decode<M: Decodable>(bytes: &mut Bytes, version: i16) -> Result<M, String
 ///
 /// [`Unread`]; `bytes` are then as they were.
 pub fn decode_within<M: Decodable>(bytes: &mut Bytes, version: i16, max_reads: usize) -> Result<(M, usize), Unread> {
-    let mut checked = Checked { rest: bytes.clone(), replaced: false, reads_left: max_reads, ended: false };
-    let decoded = M::decode(&mut checked, version);
+    let mut checked =
+        Checked { rest: bytes.clone(), replaces: true, replaced: false, reads_left: max_reads, ended: false };
+    let mut decoded = M::decode(&mut checked, version);
+    if decoded.is_ok() && checked.replaced {
+        // Through the same type, since a second one would have all of the codec compiled twice.
+        checked =
+            Checked { rest: bytes.clone(), replaces: false, replaced: false, reads_left: max_reads, ended: false };
+        decoded = M::decode(&mut checked, version);
+    }
     if checked.ended {
         return Err(Unread::TooLong);
     }
-    let bad = |error| Unread::Bad(reason(error));
-    let (decoded, reads) = (decoded.map_err(bad)?, max_reads - checked.reads_left);
-    if !checked.replaced {
-        *bytes = checked.rest;
-        return Ok((decoded, reads));
-    }
-    let mut rest = bytes.clone();
-    let decoded = M::decode(&mut rest, version).map_err(bad)?;
-    *bytes = rest;
-    Ok((decoded, reads))
+    let decoded = decoded.map_err(|error| Unread::Bad(reason(error)))?;
+    *bytes = checked.rest;
+    Ok((decoded, max_reads - checked.reads_left))
 }
 
 /// Why a message is not read.
@@ -92,9 +92,11 @@ fn reason(error: impl std::fmt::Display) -> String {
     format!("{error:#}").trim_end().to_owned()
 }
 
-/// Bytes that look at the numbers which are read from them.
+/// Bytes that look at the numbers which are read from them. What reads them is not inlined: every field of every message does it.
 struct Checked {
     rest: Bytes,
+    /// Whether lengths that cannot be are replaced; they are not where all are known to be good.
+    replaces: bool,
     /// Whether an int32 was replaced.
     replaced: bool,
     /// How many more reads there may be.
@@ -129,22 +131,46 @@ impl Buf for Checked {
         self.count();
     }
 
+    #[inline(never)]
     fn copy_to_bytes(&mut self, length: usize) -> Bytes {
         let bytes = self.rest.copy_to_bytes(length);
         self.count();
         bytes
     }
 
+    #[inline(never)]
+    fn try_get_i8(&mut self) -> Result<i8, TryGetError> {
+        let value = self.rest.try_get_i8()?;
+        self.count();
+        Ok(value)
+    }
+
+    #[inline(never)]
+    fn try_get_i16(&mut self) -> Result<i16, TryGetError> {
+        let value = self.rest.try_get_i16()?;
+        self.count();
+        Ok(value)
+    }
+
+    #[inline(never)]
     fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
         let value = self.rest.try_get_i32()?;
         self.count();
-        if value > 0 && value as usize > self.rest.len() {
+        if self.replaces && value > 0 && value as usize > self.rest.len() {
             self.replaced = true;
             return Ok(i32::MIN);
         }
         Ok(value)
     }
 
+    #[inline(never)]
+    fn try_get_i64(&mut self) -> Result<i64, TryGetError> {
+        let value = self.rest.try_get_i64()?;
+        self.count();
+        Ok(value)
+    }
+
+    #[inline(never)]
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let first = self.rest.try_get_u8()?;
         self.count();
@@ -172,6 +198,7 @@ impl ByteBuf for Checked {
         self.rest.slice(range)
     }
 
+    #[inline(never)]
     fn get_bytes(&mut self, size: usize) -> Bytes {
         let bytes = self.rest.split_to(size);
         self.count();
