@@ -3,35 +3,39 @@
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chrono::{NaiveDate, Utc};
 use superhero_files::{Folder, PRIVATE_FILE, PRIVATE_FOLDER};
 
+/// Where there can be no file for a new day, it is tried again so often.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// Appends to the file of the day.
 #[derive(Debug)]
 pub(crate) struct Days {
-    folder: Folder,
+    folder: PathBuf,
     name: String,
     day: NaiveDate,
     file: File,
+    /// When the file of a new day could not be opened.
+    failed: Option<Instant>,
 }
 
 impl Days {
     /// Makes the folder if it is missing. It may be a link, a file in it may not.
     pub(crate) fn begin(folder: &Path, name: &str, day: NaiveDate) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder)?;
-        let folder = Folder::open(folder)?;
-        let file = open(&folder, name, day)?;
-        Ok(Self { folder, name: name.to_owned(), day, file })
+        let file = open(folder, name, day)?;
+        Ok(Self { folder: folder.to_owned(), name: name.to_owned(), day, file, failed: None })
     }
 
     fn write_on(&mut self, line: &[u8], day: NaiveDate) -> io::Result<usize> {
-        if day != self.day {
-            self.day = day;
+        if day != self.day && self.failed.is_none_or(|failed| failed.elapsed() >= AGAIN) {
             // Where there can be no new file, the old one goes on.
-            if let Ok(file) = open(&self.folder, &self.name, day) {
-                self.file = file;
+            match open(&self.folder, &self.name, day) {
+                Ok(file) => (self.file, self.day, self.failed) = (file, day, None),
+                Err(_) => self.failed = Some(Instant::now()),
             }
         }
         self.file.write(line)
@@ -48,8 +52,10 @@ impl Write for Days {
     }
 }
 
-fn open(folder: &Folder, name: &str, day: NaiveDate) -> io::Result<File> {
-    folder.append(format!("{name}.{}.log", day.format("%Y-%m-%d")), PRIVATE_FILE)
+/// The folder is made again if it has gone meanwhile.
+fn open(folder: &Path, name: &str, day: NaiveDate) -> io::Result<File> {
+    DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder)?;
+    Folder::open(folder)?.append(format!("{name}.{}.log", day.format("%Y-%m-%d")), PRIVATE_FILE)
 }
 
 #[cfg(test)]
@@ -80,6 +86,27 @@ mod tests {
             (mode(&folder), mode(&first), mode(&folder.join("superhero.2026-11-30.log"))),
             (0o700, 0o600, 0o600)
         );
+    }
+
+    #[test]
+    fn a_day_whose_file_cannot_be_made_is_written_to_the_one_before_and_a_folder_that_has_gone_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("log");
+        let day = NaiveDate::from_ymd_opt(2026, 11, 29).unwrap();
+        let (second, third) = (day.succ_opt().unwrap(), day.succ_opt().unwrap().succ_opt().unwrap());
+        let mut days = Days::begin(&folder, "superhero", day).unwrap();
+        fs::create_dir(folder.join("superhero.2026-11-30.log")).unwrap();
+        days.write_on(b"one\n", second).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("superhero.2026-11-29.log")).unwrap(), "one\n");
+        fs::remove_dir(folder.join("superhero.2026-11-30.log")).unwrap();
+        days.write_on(b"two\n", second).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("superhero.2026-11-29.log")).unwrap(), "one\ntwo\n", "not yet");
+        days.failed = None;
+        days.write_on(b"three\n", second).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("superhero.2026-11-30.log")).unwrap(), "three\n");
+        fs::remove_dir_all(&folder).unwrap();
+        days.write_on(b"four\n", third).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("superhero.2026-12-01.log")).unwrap(), "four\n");
     }
 
     #[test]
