@@ -205,7 +205,8 @@ impl Ledger {
     /// How many were told to go, and what they hold.
     fn close_least_active(&mut self, limit: usize, patience: Duration) -> (u64, usize) {
         let now = Instant::now();
-        let next = self.waiting.front().map_or(0, |wanted| wanted.bytes);
+        // Whoever has no patience makes good what is overdrawn, and waits for nothing.
+        let next = self.waiting.front().filter(|_| !patience.is_zero()).map_or(0, |wanted| wanted.bytes);
         let missing = (self.used + next).saturating_sub(limit);
         let mut going: usize = self.entries.values().filter(|entry| entry.going).map(|entry| entry.held).sum();
         let (mut closed, mut bytes) = (0, 0);
