@@ -10,6 +10,7 @@ use superhero_server::{AllowedOrigin, Health, Network, ServerConfig};
 use superhero_service::{
     Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Secret, Settings, WaitArguments, host, seconds, whole,
 };
+use superhero_store::AnyStore;
 use superhero_transport::{
     Compression, KafkaPublisher, Publisher, QueueConfig, RedisPublisher, SpoolConfig, Transport, TransportConfig,
     WhenFull,
@@ -207,7 +208,15 @@ impl Server {
         let run =
             Run::begin(&store, self.server.websocket_port, &transport, self.events.logger_spool_dir.is_some()).await;
         let config = ServerConfig { undelivered: run.undelivered(transport.left_over()), ..self.server.config() };
-        let served = superhero_server::run(listener, config, store.clone(), transport.admission(), health, stop).await;
+        let served = superhero_server::run(
+            listener,
+            config,
+            AnyStore::Redis(store.clone()),
+            transport.admission(),
+            health,
+            stop,
+        )
+        .await;
         // The events of a server that failed are delivered all the same.
         let producer = transport.producer().map(|id| id.simple().to_string());
         let delivered = transport.close(self.server.drain_deadline).await;

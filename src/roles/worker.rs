@@ -15,7 +15,7 @@ use superhero_service::{
     Failure, KafkaArguments, Kind, LogArguments, RedisArguments, Settings, WaitArguments, host_and_port, seconds, whole,
 };
 use superhero_sink::{Compression, Rotation};
-use superhero_store::GameStore;
+use superhero_store::{AnyStore, GameStore};
 use superhero_worker::{DEFAULT_GROUP, FetchConfig, WorkerConfig, WorkerError};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::Identity;
@@ -169,7 +169,7 @@ impl Worker {
                 async move { redis.ping().await.map_err(|error| error.to_string()) }
             });
         let worked = tokio::select! {
-            worked = superhero_worker::run(config, store.clone(), stop) => worked,
+            worked = superhero_worker::run(config, AnyStore::Redis(store.clone()), stop) => worked,
             failed = self.health.serve(health) => return Err(failed),
         };
         let closed = store.close().await;

@@ -9,7 +9,7 @@ use superhero_event::topic;
 use superhero_kafka::{Cluster, KafkaConfig, Lag, LagMeter};
 use superhero_player::{PlayersConfig, PlayersError, ServerAddress};
 use superhero_server::{Health, ServerConfig};
-use superhero_store::GameStore;
+use superhero_store::AnyStore;
 use superhero_store::redis::Redis;
 use superhero_transport::{Counters, Guard};
 use superhero_worker::{DEFAULT_GROUP, WorkerConfig};
@@ -151,18 +151,18 @@ impl Pipeline {
         }
     }
 
-    pub(crate) fn start_workers<S: GameStore>(&mut self, count: usize, config: &WorkerConfig, store: &S) {
+    pub(crate) fn start_workers(&mut self, count: usize, config: &WorkerConfig, store: &AnyStore) {
         for _ in 0..count {
             let working = superhero_worker::run(config.clone(), store.clone(), self.workers.stop.clone());
             self.workers.tasks.spawn(async move { working.await.map(drop).map_err(|error| error.to_string()) });
         }
     }
 
-    pub(crate) async fn start_servers<S: GameStore>(
+    pub(crate) async fn start_servers(
         &mut self,
         count: usize,
         config: &ServerConfig,
-        store: &S,
+        store: &AnyStore,
     ) -> Result<(), SimulationError> {
         let Some(guard) = &self.guard else { return Ok(()) };
         for _ in 0..count {

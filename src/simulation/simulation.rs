@@ -20,7 +20,7 @@ use superhero_kafka::readiness::{NotReady, ReadinessConfig, Trouble, wait_ready_
 use superhero_player::PlayersError;
 use superhero_store::memory::Memory;
 use superhero_store::redis::{Redis, RedisConfig};
-use superhero_store::{GameStore, StoreError};
+use superhero_store::{AnyStore, GameStore, StoreError};
 use superhero_transport::{KafkaPublisher, Publisher, StartError, Transport, TransportConfig};
 use superhero_verify::{VerifyConfig, VerifyError, verify};
 use superhero_worker::{Troubles, WorkerConfig};
@@ -202,19 +202,19 @@ impl Simulation {
         match self.config.redis.clone() {
             None => {
                 let store = Memory::with_seed(self.config.seed);
-                self.play(store, Some(GAME_EXPIRY), stop).await
+                self.play(AnyStore::Memory(store), Some(GAME_EXPIRY), stop).await
             }
             Some(redis) => {
                 let store = connect(redis, &self.progress, &stop).await?;
-                let (report, pipeline) = self.play(store.clone(), None, stop).await?;
+                let (report, pipeline) = self.play(AnyStore::Redis(store.clone()), None, stop).await?;
                 Ok((report, pipeline.with_redis(store)))
             }
         }
     }
 
-    async fn play<S: GameStore>(
+    async fn play(
         self,
-        store: S,
+        store: AnyStore,
         game_expiry: Option<Duration>,
         stop: CancellationToken,
     ) -> Result<(Report, Pipeline), SimulationError> {

@@ -16,8 +16,11 @@ pub mod conformance;
 pub mod memory;
 pub mod redis;
 
+mod any;
 mod outlet;
 mod roster;
+
+pub use any::AnyStore;
 
 /// How many open games of one size, of those that somebody attends and of the others, a `find` looks at, oldest first, before it opens
 /// another: a bound on the work of one call.
