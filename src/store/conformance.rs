@@ -48,7 +48,10 @@ pub fn cases<S: GameStore>() -> Vec<(&'static str, Case<S>)> {
         seats::a_game_with_more_seats_than_heroes_is_not_opened,
         seats::games_that_somebody_attends_are_filled_first,
         seats::nobody_is_seated_with_whoever_left,
+        seats::users_who_share_names_are_seated_together_before_they_come,
+        seats::whoever_is_slow_is_awaited_for_the_whole_time,
         seats::nobody_is_seated_with_a_user_who_takes_many_seats_and_comes_to_none,
+        seats::nobody_is_seated_with_a_user_who_takes_very_many_seats_at_once,
         seats::a_user_has_no_more_unattended_seats_than_there_may_be,
         seats::a_seat_that_its_user_came_to_with_the_secret_takes_nothing_without,
         seats::a_seat_whose_secret_nobody_has_shown_takes_whoever_has_the_token,
@@ -170,6 +173,16 @@ async fn swept<S: GameStore>(store: &S, game: GameToken, is_done: fn(Option<Snap
         }
     };
     tokio::time::timeout(EVENT_DEADLINE, sweeping).await.expect("the time comes");
+}
+
+/// Waits until the store's clock says that the game, which was opened for `wait`, is so old.
+async fn aged<S: GameStore>(store: &S, game: GameToken, wait: Duration, age: Duration) {
+    let aging = async {
+        while store.snapshot(game).await.unwrap().expect("it waits").waits.expect("it waits") > wait - age {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(age + EVENT_DEADLINE, aging).await.expect("the store's clock goes on");
 }
 
 fn new_user() -> UserToken {

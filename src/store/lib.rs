@@ -29,9 +29,16 @@ const OPEN_GAMES_LOOKED_AT: usize = 128;
 /// So many seats of one user may be taken and not attended yet: more than the bots that share a name and start at the same moment.
 const UNATTENDED_SEATS: usize = 1024;
 
-/// A user with more unattended seats than these comes to none of them in time, or does not mean to: nobody is seated with it before it
-/// has come.
-const TRUSTED_SEATS: usize = 8;
+/// A seat that is not attended for so long is overdue: clients may pause between `find` and lobby.
+const OVERDUE_AFTER: Duration = Duration::from_secs(3);
+
+/// A user with more overdue seats than these comes to none of them in time, or does not mean to: nobody is seated with it where it is
+/// overdue.
+const TRUSTED_SEATS: usize = 16;
+
+/// Nor is anybody seated with a user who has more unattended seats than these, however new: more than the bots that share a name take at
+/// once, and fewer than somebody takes who wants to hold up others until the seats are overdue.
+const TRUSTED_NEW_SEATS: usize = 256;
 
 /// Games that wait for players at the same time, in all.
 const WAITING_GAMES: usize = 65_536;
@@ -75,7 +82,8 @@ pub trait GameStore: Clone + Send + Sync + 'static {
     /// Puts the user into an open game for so many participants, or opens one, and gives it a hero that nobody else in the game has.
     /// Games that somebody [attends](Self::attend) come first, and among them and among the others the oldest; a user never gets two seats
     /// in one game, but may sit in several. Nobody is seated with players who are not likely to come:
-    /// who have left, have not come in half of the time that the game waits, or have more than eight seats that they do not attend.
+    /// who have left, have had the seat for three seconds and with it more than 16 of that age that they do not attend, or do not attend
+    /// more than 256 of any age.
     ///
     /// The last seat starts the game: status, order and the first turn are set with it, and [`GameEvent::Started`] and
     /// [`GameEvent::Turn`] are told. A game whose seats are not filled in its time [times out](Self::time_out), whoever is there to see it.

@@ -18,8 +18,9 @@ use self::game::Game;
 use crate::outlet::Outlet;
 use crate::roster::Roster;
 use crate::{
-    Find, GAME_KEPT, GAMES_KEPT, GameEvent, GameStore, Login, OPEN_GAMES_LOOKED_AT, Outcome, REQUEST_KEPT, Seat,
-    Snapshot, StoreError, Subscription, TIMED_OUT_KEPT, TRUSTED_SEATS, UNATTENDED_SEATS, USERS_KEPT, WAITING_GAMES,
+    Find, GAME_KEPT, GAMES_KEPT, GameEvent, GameStore, Login, OPEN_GAMES_LOOKED_AT, OVERDUE_AFTER, Outcome,
+    REQUEST_KEPT, Seat, Snapshot, StoreError, Subscription, TIMED_OUT_KEPT, TRUSTED_NEW_SEATS, TRUSTED_SEATS,
+    UNATTENDED_SEATS, USERS_KEPT, WAITING_GAMES,
 };
 
 /// The games of one process; clones share them.
@@ -180,8 +181,8 @@ struct State {
     logins: u64,
     /// Of everybody in `users`, which their next hero depends on.
     seats_taken: HashMap<UserToken, u64>,
-    /// Seats that were taken and not attended since, for as long as their games would wait for players.
-    unattended: HashMap<UserToken, BTreeSet<GameToken>>,
+    /// Seats that were taken and not attended since, oldest first, for as long as their games would wait for players.
+    unattended: HashMap<UserToken, BTreeSet<(Instant, GameToken)>>,
     games: HashMap<GameToken, Game>,
     /// How many of them wait for players.
     waiting: usize,
@@ -206,7 +207,7 @@ enum Due {
     /// A game times out, or goes.
     Game(GameToken),
     /// A seat does not count as unattended any more.
-    Seat(UserToken, GameToken),
+    Seat(UserToken, Instant, GameToken),
 }
 
 impl State {
@@ -257,7 +258,7 @@ impl State {
         {
             match due {
                 Due::Game(token) => self.expire_game(token, now),
-                Due::Seat(user, game) => self.not_unattended(user, game),
+                Due::Seat(user, since, game) => self.not_unattended(user, since, game),
             }
         }
         while self.started.len() > GAMES_KEPT
@@ -282,9 +283,9 @@ impl State {
     }
 
     /// The user has come to the seat, or would come too late.
-    fn not_unattended(&mut self, user: UserToken, game: GameToken) {
+    fn not_unattended(&mut self, user: UserToken, since: Instant, game: GameToken) {
         if let Some(seats) = self.unattended.get_mut(&user) {
-            seats.remove(&game);
+            seats.remove(&(since, game));
             if seats.is_empty() {
                 self.unattended.remove(&user);
             }
@@ -293,6 +294,14 @@ impl State {
 
     fn unattended(&self, user: UserToken) -> usize {
         self.unattended.get(&user).map_or(0, BTreeSet::len)
+    }
+
+    /// Whether the user is likely to come to a seat that it took at `since`.
+    fn is_trusted(&self, user: UserToken, since: Instant, now: Instant) -> bool {
+        let is_overdue = |since: Instant| since + OVERDUE_AFTER <= now;
+        let Some(seats) = self.unattended.get(&user) else { return true };
+        let has_many_overdue = || seats.iter().nth(TRUSTED_SEATS).is_some_and(|(since, _)| is_overdue(*since));
+        seats.len() <= TRUSTED_NEW_SEATS && !(is_overdue(since) && has_many_overdue())
     }
 
     fn publish(&mut self, game: GameToken, event: GameEvent) {
@@ -332,7 +341,7 @@ impl State {
         let candidates = self.roster.draw(participants, &mut rng)?;
         let token = joined.unwrap_or_else(|| self.open(user, participants, now, wait));
         let game = self.games.get_mut(&token).expect("it was open, or has just been opened");
-        let (fighter, first) = game.seat(user, secret, now + wait / 2, &candidates);
+        let (fighter, first) = game.seat(user, secret, now, &candidates);
         if let Some(user) = first {
             self.leave_open(token, participants);
             self.waiting -= 1;
@@ -340,8 +349,8 @@ impl State {
             self.publish(token, GameEvent::Started);
             self.publish(token, GameEvent::Turn { user, moves: 0 });
         }
-        self.unattended.entry(user).or_default().insert(token);
-        self.expiries.push(Reverse((now + wait, Due::Seat(user, token))));
+        self.unattended.entry(user).or_default().insert((now, token));
+        self.expiries.push(Reverse((now + wait, Due::Seat(user, now, token))));
         let seat = Seat { game: token, hero: fighter.hero };
         self.requests.insert(request, seat);
         self.requests_by_age.push_back((now + REQUEST_KEPT, request));
@@ -349,9 +358,8 @@ impl State {
     }
 
     fn joined_game(&self, user: UserToken, participants: u32, now: Instant) -> Option<GameToken> {
-        let is_trusted = |user| self.unattended(user) <= TRUSTED_SEATS;
-        let welcomes =
-            |game: &&GameToken| self.games.get(*game).is_some_and(|game| game.welcomes(user, now, is_trusted));
+        let is_trusted = |user, since| self.is_trusted(user, since, now);
+        let welcomes = |game: &&GameToken| self.games.get(*game).is_some_and(|game| game.welcomes(user, is_trusted));
         let first = |games: &HashMap<u32, VecDeque<GameToken>>| {
             games.get(&participants)?.iter().take(OPEN_GAMES_LOOKED_AT).find(welcomes).copied()
         };
@@ -365,7 +373,7 @@ impl State {
         self.expiries.push(Reverse((waits_until, Due::Game(token))));
         self.expiries.push(Reverse((expires, Due::Game(token))));
         // The seat that is taken with it counts, too. Once the user comes to it, it is listed all the same.
-        if self.unattended(host) < TRUSTED_SEATS {
+        if self.unattended(host) < TRUSTED_NEW_SEATS {
             self.open.entry(participants).or_default().push_back(token);
         }
         token
@@ -374,13 +382,15 @@ impl State {
     fn attend(&mut self, token: GameToken, user: UserToken, secret: Option<SeatSecret>) -> Result<(), Refusal> {
         let game = self.games.get_mut(&token).ok_or(Refusal::UnknownGame)?;
         let was_attended = game.is_attended();
-        game.attend(user, secret)?;
+        let awaited_since = game.attend(user, secret)?;
         if game.is_waiting() && game.is_listed && !was_attended {
             let seats = game.seats;
             self.leave_open(token, seats);
             self.attended.entry(seats).or_default().push_back(token);
         }
-        self.not_unattended(user, token);
+        if let Some(since) = awaited_since {
+            self.not_unattended(user, since, token);
+        }
         Ok(())
     }
 

@@ -28,8 +28,8 @@
 //! | `games:open:<n>` | list | those that nobody has attended yet, oldest first |
 //! | `games:waiting` | sorted set | `<g> <n>` → until when it waits for players, in milliseconds since 1970 |
 //! | `games:started` | sorted set | `<g> <n>` → when all that is kept of it goes |
-//! | `games:<g>:seats` | hash | user → whether the seat is claimed, `+` or `-`; `here`, `left`, or until when the user is awaited; the SHA-1 of the seat's secret |
-//! | `seats:<u>` | sorted set | the user's seats that it does not attend yet → until when they count |
+//! | `games:<g>:seats` | hash | user → whether the seat is claimed, `+` or `-`; `here`, `left`, or since when the user is awaited; the SHA-1 of the seat's secret |
+//! | `seats:<u>` | sorted set | the user's seats that it does not attend yet → when it took them |
 //! | `users:seen` | sorted set | user name → the last login |
 //! | `requests:<uuid>` | string, 2 minutes | `<g> <hero id>`: the answer to a `find`; `forfeit`, `time out`: that a call did it |
 //! | `superheros:loading` | hash | a roster while one script loads it; nobody else ever sees it |
@@ -74,8 +74,9 @@ use self::heroes::Heroes;
 use self::scripts::Scripts;
 use crate::roster::Roster;
 use crate::{
-    Find, GAME_KEPT, GAMES_KEPT, GameStore, Login, OPEN_GAMES_LOOKED_AT, Outcome, REQUEST_KEPT, SWEPT_AT_ONCE, Seat,
-    Snapshot, StoreError, Subscription, TIMED_OUT_KEPT, TRUSTED_SEATS, UNATTENDED_SEATS, USERS_KEPT, WAITING_GAMES,
+    Find, GAME_KEPT, GAMES_KEPT, GameStore, Login, OPEN_GAMES_LOOKED_AT, OVERDUE_AFTER, Outcome, REQUEST_KEPT,
+    SWEPT_AT_ONCE, Seat, Snapshot, StoreError, Subscription, TIMED_OUT_KEPT, TRUSTED_NEW_SEATS, TRUSTED_SEATS,
+    UNATTENDED_SEATS, USERS_KEPT, WAITING_GAMES,
 };
 
 /// Between two attempts to connect at the start.
@@ -288,6 +289,8 @@ impl GameStore for Redis {
             wait.min(GAME_KEPT).as_millis().max(1).to_string(),
             UNATTENDED_SEATS.to_string(),
             TRUSTED_SEATS.to_string(),
+            TRUSTED_NEW_SEATS.to_string(),
+            OVERDUE_AFTER.as_millis().to_string(),
             WAITING_GAMES.to_string(),
             GAME_KEPT.as_millis().to_string(),
             TIMED_OUT_KEPT.as_millis().to_string(),

@@ -1,13 +1,14 @@
 //! Logins and seats.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use superhero_game::Refusal;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{SEATING, UNLIMITED, a_find, find, new_secret, new_user, start_of_time};
-use crate::{Find, GameStore, Status, StoreError, TRUSTED_SEATS, UNATTENDED_SEATS};
+use super::{LONG_WAIT, SEATING, UNLIMITED, a_find, aged, find, new_secret, new_user, start_of_time};
+use crate::{Find, GameStore, OVERDUE_AFTER, Status, StoreError, TRUSTED_NEW_SEATS, TRUSTED_SEATS, UNATTENDED_SEATS};
 
 pub(super) async fn a_name_has_one_token<S: GameStore>(store: S) {
     let name = format!("USER{}", Uuid::new_v4());
@@ -139,16 +140,66 @@ pub(super) async fn nobody_is_seated_with_whoever_left<S: GameStore>(store: S) {
     }
 }
 
+pub(super) async fn users_who_share_names_are_seated_together_before_they_come<S: GameStore>(store: S) {
+    let _seating = SEATING.lock().await;
+    for (names, bots) in [(2, 12), (2, 50), (10, 20)] {
+        let mut games = Vec::new();
+        for _ in 0..names {
+            let user = new_user();
+            for _ in 0..bots {
+                games.push(find(&store, user, 2).await.game);
+            }
+        }
+        let mut seated = 0;
+        for game in games {
+            let snapshot = store.snapshot(game).await.unwrap().expect("the game is known");
+            seated += usize::from(snapshot.status == Status::WaitingPlayer);
+            store.time_out(game).await.unwrap();
+        }
+        assert_eq!(seated, names * bots, "{names} names of {bots} bots each");
+    }
+}
+
+pub(super) async fn whoever_is_slow_is_awaited_for_the_whole_time<S: GameStore>(store: S) {
+    const SEATS: u32 = 20;
+    let wait = 2 * OVERDUE_AFTER;
+    let game = store.find(Find { wait, ..a_find(new_user(), SEATS) }).await.unwrap().game;
+    aged(&store, game, wait, OVERDUE_AFTER + Duration::from_millis(100)).await;
+    let slow_too = store.find(Find { wait, ..a_find(new_user(), SEATS) }).await.unwrap().game;
+    assert_eq!(slow_too, game, "its time is not over");
+    assert!(store.time_out(game).await.unwrap());
+}
+
 pub(super) async fn nobody_is_seated_with_a_user_who_takes_many_seats_and_comes_to_none<S: GameStore>(store: S) {
     const SEATS: u32 = 16;
     let ghost = new_user();
     let mut games = Vec::new();
-    for _ in 0..2 * TRUSTED_SEATS {
+    for _ in 0..=TRUSTED_SEATS {
+        games.push(find(&store, ghost, SEATS).await.game);
+    }
+    let early = find(&store, new_user(), SEATS).await.game;
+    assert_eq!(early, games[0], "the user may still come");
+    let last = games[games.len() - 1];
+    aged(&store, last, LONG_WAIT, OVERDUE_AFTER).await;
+    let honest = find(&store, new_user(), SEATS).await.game;
+    assert!(!games.contains(&honest), "seated with whoever is not there");
+    assert_eq!(find(&store, new_user(), SEATS).await.game, honest);
+    store.attend(last, ghost, None).await.unwrap().unwrap();
+    assert_eq!(find(&store, new_user(), SEATS).await.game, last, "its user has come");
+    for game in games.into_iter().chain([honest]) {
+        assert!(store.time_out(game).await.unwrap());
+    }
+}
+
+pub(super) async fn nobody_is_seated_with_a_user_who_takes_very_many_seats_at_once<S: GameStore>(store: S) {
+    const SEATS: u32 = 21;
+    let ghost = new_user();
+    let mut games = Vec::new();
+    for _ in 0..=TRUSTED_NEW_SEATS {
         games.push(find(&store, ghost, SEATS).await.game);
     }
     let honest = find(&store, new_user(), SEATS).await.game;
     assert!(!games.contains(&honest), "seated with whoever is not there");
-    assert_eq!(find(&store, new_user(), SEATS).await.game, honest);
     // It was not listed when it was opened.
     let last = games[games.len() - 1];
     store.attend(last, ghost, None).await.unwrap().unwrap();

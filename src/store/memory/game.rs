@@ -35,9 +35,9 @@ struct Chair {
 /// Whether the user is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presence {
-    /// Not yet; nobody is seated with it from `until` on.
+    /// Not yet, since the seat was taken.
     Awaited {
-        until: Instant,
+        since: Instant,
     },
     Attends,
     Left,
@@ -88,22 +88,25 @@ impl Game {
     }
 
     /// Whether the user can be seated with those who have seats, whom it would not wait for in vain as far as can be told.
-    pub(super) fn welcomes(&self, user: UserToken, now: Instant, is_trusted: impl Fn(UserToken) -> bool) -> bool {
+    pub(super) fn welcomes(&self, user: UserToken, is_trusted: impl Fn(UserToken, Instant) -> bool) -> bool {
         self.is_listed
             && self.is_waiting()
             && !self.chairs.contains_key(&user)
             && self.chairs.iter().all(|(user, chair)| match chair.presence {
                 Presence::Attends => true,
-                Presence::Awaited { until } => now < until && is_trusted(*user),
+                Presence::Awaited { since } => is_trusted(*user, since),
                 Presence::Left => false,
             })
     }
 
-    pub(super) fn attend(&mut self, user: UserToken, secret: Option<SeatSecret>) -> Result<(), Refusal> {
+    /// Answers since when the user was awaited, if it was.
+    pub(super) fn attend(&mut self, user: UserToken, secret: Option<SeatSecret>) -> Result<Option<Instant>, Refusal> {
         let chair = self.chairs.get_mut(&user).ok_or(Refusal::NotAPlayer)?;
         chair.claim(secret)?;
-        chair.presence = Presence::Attends;
-        Ok(())
+        match std::mem::replace(&mut chair.presence, Presence::Attends) {
+            Presence::Awaited { since } => Ok(Some(since)),
+            Presence::Attends | Presence::Left => Ok(None),
+        }
     }
 
     pub(super) fn leave(&mut self, user: UserToken) {
@@ -143,10 +146,10 @@ impl Game {
         &mut self,
         user: UserToken,
         secret: SeatSecret,
-        awaited_until: Instant,
+        now: Instant,
         candidates: &[Fighter],
     ) -> (Fighter, Option<UserToken>) {
-        let presence = Presence::Awaited { until: awaited_until };
+        let presence = Presence::Awaited { since: now };
         self.chairs.insert(user, Chair { secret, is_claimed: false, presence });
         let Phase::Waiting(fighters) = &mut self.phase else { unreachable!("only games that wait are open") };
         let is_free = |candidate: &&Fighter| fighters.values().all(|taken| taken.hero != candidate.hero);

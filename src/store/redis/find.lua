@@ -1,34 +1,51 @@
 -- ARGV: request, seconds to keep its answer, user, seats, token drawn for a new game, how many open games to look at, digest of the
--- seat's secret, milliseconds that a new game waits, the most unattended seats of a user, the most of one that others are seated with, the
--- most games that wait, milliseconds that a game is kept, and after it has timed out, then id, attack and health of each candidate hero.
+-- seat's secret, milliseconds that a new game waits, the most unattended seats of a user, the most overdue ones of one that others are
+-- seated with where it is overdue, the most unattended ones of one that they are seated with at all, milliseconds until a seat is overdue,
+-- the most games that wait, milliseconds that a game is kept, and after it has timed out, then id, attack and health of each candidate hero.
 -- Answers game and hero id, or `full` and of what there is too much.
 
 -- Games whose time is over that a find looks after: more than it opens.
 local SWEPT = 4
 
-local function unattended(user, now)
-  return read('a sorted set', 'ZCOUNT', 'seats:' .. user, '(' .. digits(now), '+inf')
+local WAIT_MS, TRUSTED, TRUSTED_NEW, OVERDUE_MS = tonumber(ARGV[8]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+
+-- The user's seats that it does not attend though it took them `ms` ago or earlier, and that have not expired.
+local function unattended(user, now, ms)
+  return read('a sorted set', 'ZCOUNT', 'seats:' .. user, '(' .. digits(now - WAIT_MS), digits(now - ms))
+end
+
+-- What was counted of users already: one may have all of the games that are looked at.
+local known_seats = {}
+
+-- Whether the user is likely to come to a seat that it took at `since`.
+local function is_trusted(user, since, now)
+  local seats = known_seats[user]
+  if not seats then
+    seats = { all = unattended(user, now, 0), overdue = unattended(user, now, OVERDUE_MS) }
+    known_seats[user] = seats
+  end
+  return seats.all <= TRUSTED_NEW and (since > now - OVERDUE_MS or seats.overdue <= TRUSTED)
 end
 
 -- Whether the user can be seated with those who have seats, whom it would not wait for in vain as far as can be told; nil where nobody has
 -- any, since a server of before has opened the game.
-local function welcomes(game, user, now, trusted)
+local function welcomes(game, user, now)
   local seats = read('a hash', 'HGETALL', seats_key(game))
   for i = 1, #seats, 2 do
     local presence = read_seat(game, seats[i + 1]).presence
     if seats[i] == user or presence == 'left' then return false end
-    if presence ~= 'here' and (tonumber(presence) <= now or unattended(seats[i], now) > trusted) then return false end
+    if presence ~= 'here' and not is_trusted(seats[i], tonumber(presence), now) then return false end
   end
   return #seats > 0 or nil
 end
 
-local function joined_game(user, seats, looked_at, now, trusted)
+local function joined_game(user, seats, looked_at, now)
   for _, list in ipairs({ 'games:attended:', 'games:open:' }) do
     for _, game in ipairs(read('a list', 'LRANGE', list .. digits(seats), 0, looked_at - 1)) do
       if status_of(game) ~= 'Waiting Lobby' then
         leave_open(game, seats)
       else
-        local is_welcome = welcomes(game, user, now, trusted)
+        local is_welcome = welcomes(game, user, now)
         if is_welcome then return game end
         if is_welcome == nil then
           leave_open(game, seats)
@@ -51,8 +68,8 @@ end
 local function main()
   local request, kept_secs, user = 'requests:' .. ARGV[1], ARGV[2], ARGV[3]
   local seats, drawn_game, looked_at = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
-  local digest, wait_ms, most_seats, trusted = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-  local most_games, kept_ms, timed_out_ms = tonumber(ARGV[11]), ARGV[12], tonumber(ARGV[13])
+  local digest, most_seats = ARGV[7], tonumber(ARGV[9])
+  local most_games, kept_ms, timed_out_ms = tonumber(ARGV[13]), ARGV[14], tonumber(ARGV[15])
   local known = text(request)
   if known then
     local game, hero = string.match(known, '^(%S+) (%d+)$')
@@ -61,17 +78,17 @@ local function main()
   end
 
   local now, taken = now_ms(), 'seats:' .. user
-  local taken_before = unattended(user, now)
+  local taken_before = unattended(user, now, 0)
   if taken_before >= most_seats then return { 'full', 'seats' } end
   local opened = 'games:players:' .. digits(seats)
   read('a list', 'LLEN', opened)
-  local joined = joined_game(user, seats, looked_at, now, trusted)
+  local joined = joined_game(user, seats, looked_at, now)
   local game = joined or drawn_game
   read('a sorted set', 'ZSCORE', 'games:participants', game)
   read('a sorted set', 'ZCARD', 'games:started')
   if read('a sorted set', 'ZCARD', 'games:waiting') >= most_games and not joined then return { 'full', 'games' } end
   local heroes = 'games:' .. game .. ':superheros'
-  local candidate = 14
+  local candidate = 16
   while ARGV[candidate] and read('a set', 'SISMEMBER', heroes, ARGV[candidate]) == 1 do
     candidate = candidate + 3
   end
@@ -83,22 +100,22 @@ local function main()
     redis.call('SET', 'games:' .. game .. ':participants', digits(seats), 'PX', kept_ms)
     redis.call('SET', 'games:' .. game .. ':host', user, 'PX', kept_ms)
     redis.call('RPUSH', opened, game)
-    redis.call('ZADD', 'games:waiting', digits(now + wait_ms), timed(game, seats))
+    redis.call('ZADD', 'games:waiting', digits(now + WAIT_MS), timed(game, seats))
     -- Once one of too many is attended, it is listed all the same.
-    if taken_before < trusted then redis.call('RPUSH', 'games:open:' .. digits(seats), game) end
+    if taken_before < TRUSTED_NEW then redis.call('RPUSH', 'games:open:' .. digits(seats), game) end
   end
   redis.call('SADD', 'games:' .. game, user)
   redis.call('SADD', heroes, hero)
   redis.call('DEL', fighter_key(game, user))
   redis.call('HSET', fighter_key(game, user), 'id', hero, 'attack', attack, 'health', health)
   redis.call('PEXPIRE', fighter_key(game, user), kept_ms)
-  set_seat(game, user, { claimed = false, presence = digits(now + math.floor(wait_ms / 2)), digest = digest })
+  set_seat(game, user, { claimed = false, presence = digits(now), digest = digest })
   if not joined then
     for _, key in ipairs({ 'games:' .. game, heroes, seats_key(game) }) do redis.call('PEXPIRE', key, kept_ms) end
   end
-  redis.call('ZREMRANGEBYSCORE', taken, '-inf', digits(now))
-  redis.call('ZADD', taken, digits(now + wait_ms), game)
-  redis.call('PEXPIRE', taken, digits(wait_ms))
+  redis.call('ZREMRANGEBYSCORE', taken, '-inf', digits(now - WAIT_MS))
+  redis.call('ZADD', taken, digits(now), game)
+  redis.call('PEXPIRE', taken, digits(WAIT_MS))
   redis.call('SET', request, game .. ' ' .. hero, 'EX', kept_secs)
   local players = players_of(game)
   redis.call('ZADD', 'games:participants', #players, game)

@@ -4,7 +4,7 @@ local function seats_key(game)
   return 'games:' .. game .. ':seats'
 end
 
--- `presence` is `here`, `left`, or until when the user is awaited.
+-- `presence` is `here`, `left`, or since when the user is awaited.
 local function read_seat(game, value)
   local claim, presence, digest = string.match(value, '^([-+]) (%w+) (%x+)$')
   if not claim or not (presence == 'here' or presence == 'left' or tonumber(presence)) then
