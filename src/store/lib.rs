@@ -23,8 +23,11 @@ mod roster;
 pub use any::AnyStore;
 
 /// How many open games of one size, of those that somebody attends and of the others, a `find` looks at, oldest first, before it opens
-/// another: a bound on the work of one call.
+/// another: a bound on the work of one call. Those that take nobody do not count.
 const OPEN_GAMES_LOOKED_AT: usize = 128;
+
+/// How many open games that take nobody a `find` takes out of their lists: a bound on the work of one call as well.
+const HIDDEN_AT_ONCE: usize = 1024;
 
 /// So many seats of one user may be taken and not attended yet: more than the bots that share a name and start at the same moment.
 const UNATTENDED_SEATS: usize = 1024;

@@ -14,12 +14,12 @@ use superhero_game::{Fighter, GameToken, Hero, Limits, Refusal, SeatSecret, User
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use self::game::Game;
+use self::game::{Game, Welcome};
 use crate::outlet::Outlet;
 use crate::roster::Roster;
 use crate::{
-    Find, GAME_KEPT, GAMES_KEPT, GameEvent, GameStore, Login, OPEN_GAMES_LOOKED_AT, OVERDUE_AFTER, Outcome,
-    REQUEST_KEPT, Seat, Snapshot, StoreError, Subscription, TIMED_OUT_KEPT, TRUSTED_NEW_SEATS, TRUSTED_SEATS,
+    Find, GAME_KEPT, GAMES_KEPT, GameEvent, GameStore, HIDDEN_AT_ONCE, Login, OPEN_GAMES_LOOKED_AT, OVERDUE_AFTER,
+    Outcome, REQUEST_KEPT, Seat, Snapshot, StoreError, Subscription, TIMED_OUT_KEPT, TRUSTED_NEW_SEATS, TRUSTED_SEATS,
     UNATTENDED_SEATS, USERS_KEPT, WAITING_GAMES,
 };
 
@@ -357,13 +357,33 @@ impl State {
         Ok(seat)
     }
 
-    fn joined_game(&self, user: UserToken, participants: u32, now: Instant) -> Option<GameToken> {
-        let is_trusted = |user, since| self.is_trusted(user, since, now);
-        let welcomes = |game: &&GameToken| self.games.get(*game).is_some_and(|game| game.welcomes(user, is_trusted));
-        let first = |games: &HashMap<u32, VecDeque<GameToken>>| {
-            games.get(&participants)?.iter().take(OPEN_GAMES_LOOKED_AT).find(welcomes).copied()
-        };
-        first(&self.attended).or_else(|| first(&self.open))
+    /// The first game that takes the user. Those before it that take nobody leave their lists, and cost no later call anything.
+    fn joined_game(&mut self, user: UserToken, participants: u32, now: Instant) -> Option<GameToken> {
+        let mut hidden = 0;
+        for of_attended in [true, false] {
+            let mut at = 0;
+            while at < OPEN_GAMES_LOOKED_AT && hidden < HIDDEN_AT_ONCE {
+                let games = if of_attended { &self.attended } else { &self.open };
+                let Some(token) = games.get(&participants).and_then(|games| games.get(at)).copied() else { break };
+                let is_trusted = |user, since| self.is_trusted(user, since, now);
+                match self.games.get(&token).map_or(Welcome::Nobody, |game| game.welcome(user, is_trusted)) {
+                    Welcome::Asker => return Some(token),
+                    Welcome::Others => at += 1,
+                    Welcome::Nobody => {
+                        hidden += 1;
+                        self.hide(token, participants);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn hide(&mut self, token: GameToken, seats: u32) {
+        self.leave_open(token, seats);
+        if let Some(game) = self.games.get_mut(&token) {
+            game.is_hidden = true;
+        }
     }
 
     fn open(&mut self, host: UserToken, participants: u32, now: Instant, wait: Duration) -> GameToken {
@@ -383,8 +403,9 @@ impl State {
         let game = self.games.get_mut(&token).ok_or(Refusal::UnknownGame)?;
         let was_attended = game.is_attended();
         let awaited_since = game.attend(user, secret)?;
-        if game.is_waiting() && game.is_listed && !was_attended {
+        if game.is_waiting() && game.is_listed && (!was_attended || game.is_hidden) {
             let seats = game.seats;
+            game.is_hidden = false;
             self.leave_open(token, seats);
             self.attended.entry(seats).or_default().push_back(token);
         }
@@ -397,10 +418,8 @@ impl State {
     fn leave(&mut self, token: GameToken, user: UserToken) {
         let Some(game) = self.games.get_mut(&token).filter(|game| game.is_waiting()) else { return };
         game.leave(user);
-        if !game.is_attended() {
-            let seats = game.seats;
-            self.leave_open(token, seats);
-        }
+        let seats = game.seats;
+        self.hide(token, seats);
     }
 
     fn leave_open(&mut self, game: GameToken, seats: u32) {

@@ -29,6 +29,7 @@
 //! | `games:waiting` | sorted set | `<g> <n>` → until when it waits for players, in milliseconds since 1970 |
 //! | `games:started` | sorted set | `<g> <n>` → when all that is kept of it goes |
 //! | `games:<g>:seats` | hash | user → whether the seat is claimed, `+` or `-`; `here`, `left`, or since when the user is awaited; the SHA-1 of the seat's secret |
+//! | `games:<g>:hidden` | string | nothing; while the game is out of these lists, since nobody would be seated with its players |
 //! | `seats:<u>` | sorted set | the user's seats that it does not attend yet → when it took them |
 //! | `users:seen` | sorted set | user name → the last login |
 //! | `requests:<uuid>` | string, 2 minutes | `<g> <hero id>`: the answer to a `find`; `forfeit`, `time out`: that a call did it |
@@ -74,9 +75,9 @@ use self::heroes::Heroes;
 use self::scripts::Scripts;
 use crate::roster::Roster;
 use crate::{
-    Find, GAME_KEPT, GAMES_KEPT, GameStore, Login, OPEN_GAMES_LOOKED_AT, OVERDUE_AFTER, Outcome, REQUEST_KEPT,
-    SWEPT_AT_ONCE, Seat, Snapshot, StoreError, Subscription, TIMED_OUT_KEPT, TRUSTED_NEW_SEATS, TRUSTED_SEATS,
-    UNATTENDED_SEATS, USERS_KEPT, WAITING_GAMES,
+    Find, GAME_KEPT, GAMES_KEPT, GameStore, HIDDEN_AT_ONCE, Login, OPEN_GAMES_LOOKED_AT, OVERDUE_AFTER, Outcome,
+    REQUEST_KEPT, SWEPT_AT_ONCE, Seat, Snapshot, StoreError, Subscription, TIMED_OUT_KEPT, TRUSTED_NEW_SEATS,
+    TRUSTED_SEATS, UNATTENDED_SEATS, USERS_KEPT, WAITING_GAMES,
 };
 
 /// Between two attempts to connect at the start.
@@ -291,6 +292,7 @@ impl GameStore for Redis {
             TRUSTED_SEATS.to_string(),
             TRUSTED_NEW_SEATS.to_string(),
             OVERDUE_AFTER.as_millis().to_string(),
+            HIDDEN_AT_ONCE.to_string(),
             WAITING_GAMES.to_string(),
             GAME_KEPT.as_millis().to_string(),
             TIMED_OUT_KEPT.as_millis().to_string(),

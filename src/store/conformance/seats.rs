@@ -8,7 +8,10 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::{LONG_WAIT, SEATING, UNLIMITED, a_find, aged, find, new_secret, new_user, start_of_time};
-use crate::{Find, GameStore, OVERDUE_AFTER, Status, StoreError, TRUSTED_NEW_SEATS, TRUSTED_SEATS, UNATTENDED_SEATS};
+use crate::{
+    Find, GameStore, OPEN_GAMES_LOOKED_AT, OVERDUE_AFTER, Status, StoreError, TRUSTED_NEW_SEATS, TRUSTED_SEATS,
+    UNATTENDED_SEATS,
+};
 
 pub(super) async fn a_name_has_one_token<S: GameStore>(store: S) {
     let name = format!("USER{}", Uuid::new_v4());
@@ -140,6 +143,32 @@ pub(super) async fn nobody_is_seated_with_whoever_left<S: GameStore>(store: S) {
     }
 }
 
+pub(super) async fn games_that_take_nobody_hide_no_others<S: GameStore>(store: S) {
+    const SEATS: u32 = 22;
+    let (stays, leaves, comes) = (new_user(), new_user(), new_user());
+    let mut games = Vec::new();
+    for _ in 0..OPEN_GAMES_LOOKED_AT {
+        let game = find(&store, stays, SEATS).await.game;
+        store.attend(game, stays, None).await.unwrap().unwrap();
+        games.push(game);
+    }
+    for game in &games {
+        assert_eq!(find(&store, leaves, SEATS).await.game, *game);
+        store.attend(*game, leaves, None).await.unwrap().unwrap();
+    }
+    for game in &games {
+        store.leave(*game, leaves).await.unwrap();
+    }
+    let open = find(&store, comes, SEATS).await.game;
+    store.attend(open, comes, None).await.unwrap().unwrap();
+    assert_eq!(find(&store, new_user(), SEATS).await.game, open, "behind games that take nobody");
+    store.attend(games[0], leaves, None).await.unwrap().unwrap();
+    assert_eq!(find(&store, comes, SEATS).await.game, games[0], "the user is back, and the game listed again");
+    for game in games.into_iter().chain([open]) {
+        assert!(store.time_out(game).await.unwrap());
+    }
+}
+
 pub(super) async fn users_who_share_names_are_seated_together_before_they_come<S: GameStore>(store: S) {
     let _seating = SEATING.lock().await;
     for (names, bots) in [(2, 12), (2, 50), (10, 20)] {
@@ -174,7 +203,7 @@ pub(super) async fn nobody_is_seated_with_a_user_who_takes_many_seats_and_comes_
     const SEATS: u32 = 16;
     let ghost = new_user();
     let mut games = Vec::new();
-    for _ in 0..=TRUSTED_SEATS {
+    for _ in 0..=OPEN_GAMES_LOOKED_AT.max(TRUSTED_SEATS) {
         games.push(find(&store, ghost, SEATS).await.game);
     }
     let early = find(&store, new_user(), SEATS).await.game;

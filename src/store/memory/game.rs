@@ -19,8 +19,20 @@ pub(super) struct Game {
     pub(super) waits_until: Instant,
     /// Whether it takes players as long as it waits for them.
     pub(super) is_listed: bool,
+    /// Out of the lists until somebody comes to it: nobody would be seated with those who are to play.
+    pub(super) is_hidden: bool,
     /// When it goes.
     pub(super) expires: Instant,
+}
+
+/// Whom a game takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Welcome {
+    /// The user who asks.
+    Asker,
+    /// Others: the user who asks has a seat there.
+    Others,
+    Nobody,
 }
 
 /// What of a seat is nobody's business but its user's.
@@ -74,6 +86,7 @@ impl Game {
             chairs: BTreeMap::new(),
             waits_until,
             is_listed: true,
+            is_hidden: false,
             expires,
         }
     }
@@ -88,15 +101,16 @@ impl Game {
     }
 
     /// Whether the user can be seated with those who have seats, whom it would not wait for in vain as far as can be told.
-    pub(super) fn welcomes(&self, user: UserToken, is_trusted: impl Fn(UserToken, Instant) -> bool) -> bool {
-        self.is_listed
-            && self.is_waiting()
-            && !self.chairs.contains_key(&user)
-            && self.chairs.iter().all(|(user, chair)| match chair.presence {
-                Presence::Attends => true,
-                Presence::Awaited { since } => is_trusted(*user, since),
-                Presence::Left => false,
-            })
+    pub(super) fn welcome(&self, user: UserToken, is_trusted: impl Fn(UserToken, Instant) -> bool) -> Welcome {
+        let is_likely_to_come = |(user, chair): (&UserToken, &Chair)| match chair.presence {
+            Presence::Attends => true,
+            Presence::Awaited { since } => is_trusted(*user, since),
+            Presence::Left => false,
+        };
+        if !self.is_listed || !self.is_waiting() || !self.chairs.iter().all(is_likely_to_come) {
+            return Welcome::Nobody;
+        }
+        if self.chairs.contains_key(&user) { Welcome::Others } else { Welcome::Asker }
     }
 
     /// Answers since when the user was awaited, if it was.

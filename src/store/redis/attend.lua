@@ -14,7 +14,7 @@ local function main()
   if status == 'Waiting Lobby' then
     seats = seats_of(game)
     until_ms = tonumber(read('a sorted set', 'ZSCORE', 'games:waiting', timed(game, seats)) or nil)
-    open = until_ms and not is_attended(game)
+    open = until_ms and (not is_attended(game) or redis.call('EXISTS', 'games:' .. game .. ':hidden') == 1)
   end
   read('a sorted set', 'ZCARD', 'seats:' .. user)
 
@@ -24,6 +24,7 @@ local function main()
   redis.call('ZREM', 'seats:' .. user, game)
   if open then
     leave_open(game, seats)
+    redis.call('DEL', 'games:' .. game .. ':hidden')
     redis.call('RPUSH', 'games:attended:' .. digits(seats), game)
   end
   if until_ms and until_ms <= now_ms() then give_up(game, seats, kept_ms) end

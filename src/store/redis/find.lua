@@ -1,12 +1,13 @@
 -- ARGV: request, seconds to keep its answer, user, seats, token drawn for a new game, how many open games to look at, digest of the
 -- seat's secret, milliseconds that a new game waits, the most unattended seats of a user, the most overdue ones of one that others are
 -- seated with where it is overdue, the most unattended ones of one that they are seated with at all, milliseconds until a seat is overdue,
--- the most games that wait, milliseconds that a game is kept, and after it has timed out, then id, attack and health of each candidate hero.
+-- how many games that take nobody to hide, the most games that wait, milliseconds that a game is kept, and after it has timed out, then id, attack and health of each candidate hero.
 -- Answers game and hero id, or `full` and of what there is too much.
 
 -- Games whose time is over that a find looks after: more than it opens.
 local SWEPT = 4
 
+local HIDDEN_AT_ONCE = tonumber(ARGV[13])
 local WAIT_MS, TRUSTED, TRUSTED_NEW, OVERDUE_MS = tonumber(ARGV[8]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 
 -- The user's seats that it does not attend though it took them `ms` ago or earlier, and that have not expired.
@@ -27,32 +28,44 @@ local function is_trusted(user, since, now)
   return seats.all <= TRUSTED_NEW and (since > now - OVERDUE_MS or seats.overdue <= TRUSTED)
 end
 
--- Whether the user can be seated with those who have seats, whom it would not wait for in vain as far as can be told; nil where nobody has
--- any, since a server of before has opened the game.
-local function welcomes(game, user, now)
+-- Whom a game takes: the user who asks, others where that one has a seat, or nobody, since some who have seats would be waited for in vain
+-- as far as can be told; nil where nobody has any, since a server of before has opened the game.
+local function welcome(game, user, now)
   local seats = read('a hash', 'HGETALL', seats_key(game))
+  local taken_by_asker = false
   for i = 1, #seats, 2 do
     local presence = read_seat(game, seats[i + 1]).presence
-    if seats[i] == user or presence == 'left' then return false end
-    if presence ~= 'here' and not is_trusted(seats[i], tonumber(presence), now) then return false end
+    if presence == 'left' then return 'nobody' end
+    if presence ~= 'here' and not is_trusted(seats[i], tonumber(presence), now) then return 'nobody' end
+    taken_by_asker = taken_by_asker or seats[i] == user
   end
-  return #seats > 0 or nil
+  if #seats == 0 then return nil end
+  return taken_by_asker and 'others' or 'asker'
 end
 
+-- The first game that takes the user. Those before it that take nobody leave their lists, and cost no later call anything.
 local function joined_game(user, seats, looked_at, now)
+  local hidden = 0
   for _, list in ipairs({ 'games:attended:', 'games:open:' }) do
-    for _, game in ipairs(read('a list', 'LRANGE', list .. digits(seats), 0, looked_at - 1)) do
-      if status_of(game) ~= 'Waiting Lobby' then
-        leave_open(game, seats)
-      else
-        local is_welcome = welcomes(game, user, now)
-        if is_welcome then return game end
-        if is_welcome == nil then
-          leave_open(game, seats)
-          redis.call('ZADD', 'games:waiting', 'NX', digits(now), timed(game, seats))
+    local passed = 0
+    repeat
+      local games = read('a list', 'LRANGE', list .. digits(seats), passed, looked_at - 1)
+      for _, game in ipairs(games) do
+        if hidden >= HIDDEN_AT_ONCE then return nil end
+        local takes = 'nobody'
+        local waits = status_of(game) == 'Waiting Lobby'
+        if waits then takes = welcome(game, user, now) end
+        if takes == 'asker' then return game end
+        if takes == 'others' then
+          passed = passed + 1
+        else
+          hidden = hidden + 1
+          redis.call('LREM', list .. digits(seats), 1, game)
+          if waits and takes then set_hidden(game) end
+          if waits and not takes then redis.call('ZADD', 'games:waiting', 'NX', digits(now), timed(game, seats)) end
         end
       end
-    end
+    until #games == 0 or passed >= looked_at
   end
 end
 
@@ -69,7 +82,7 @@ local function main()
   local request, kept_secs, user = 'requests:' .. ARGV[1], ARGV[2], ARGV[3]
   local seats, drawn_game, looked_at = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
   local digest, most_seats = ARGV[7], tonumber(ARGV[9])
-  local most_games, kept_ms, timed_out_ms = tonumber(ARGV[13]), ARGV[14], tonumber(ARGV[15])
+  local most_games, kept_ms, timed_out_ms = tonumber(ARGV[14]), ARGV[15], tonumber(ARGV[16])
   local known = text(request)
   if known then
     local game, hero = string.match(known, '^(%S+) (%d+)$')
@@ -88,7 +101,7 @@ local function main()
   read('a sorted set', 'ZCARD', 'games:started')
   if read('a sorted set', 'ZCARD', 'games:waiting') >= most_games and not joined then return { 'full', 'games' } end
   local heroes = 'games:' .. game .. ':superheros'
-  local candidate = 16
+  local candidate = 17
   while ARGV[candidate] and read('a set', 'SISMEMBER', heroes, ARGV[candidate]) == 1 do
     candidate = candidate + 3
   end

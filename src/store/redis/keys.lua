@@ -97,7 +97,7 @@ end
 
 local function keys_of(game, players)
   local keys = {}
-  for _, kind in ipairs({ '', ':participants', ':status', ':host', ':order', ':superheros', ':logs', ':seats' }) do
+  for _, kind in ipairs({ '', ':participants', ':status', ':host', ':order', ':superheros', ':logs', ':seats', ':hidden' }) do
     keys[#keys + 1] = 'games:' .. game .. kind
   end
   for _, user in ipairs(players) do keys[#keys + 1] = fighter_key(game, user) end

@@ -8,6 +8,7 @@ local function main()
 
   seat.presence = 'left'
   set_seat(game, user, seat)
-  if not is_attended(game) then leave_open(game, seats) end
+  leave_open(game, seats)
+  set_hidden(game)
   return { 'ok' }
 end

@@ -36,3 +36,10 @@ local function is_attended(game)
   end
   return false
 end
+
+-- Notes of a game that waits for players that it is out of the lists of open ones until somebody comes to it.
+local function set_hidden(game)
+  local hidden, left = 'games:' .. game .. ':hidden', redis.call('PTTL', 'games:' .. game .. ':status')
+  redis.call('SET', hidden, '')
+  if left > 0 then redis.call('PEXPIRE', hidden, left) end
+end
