@@ -7,6 +7,7 @@ use superhero_game::{GameToken, UserToken};
 use superhero_store::GameStore;
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use uuid::Uuid;
 
 use crate::game;
 use crate::server::Server;
@@ -33,9 +34,17 @@ pub(crate) struct Game {
 struct Attendants {
     arrived: u64,
     /// Per user its sessions, newest last, by number of arrival.
-    sessions: BTreeMap<UserToken, Vec<u64>>,
+    sessions: BTreeMap<UserToken, Sessions>,
     /// Whose actions wait for room in the transport, once for each.
     held_back: Vec<UserToken>,
+}
+
+/// One user's lobbies of a game.
+#[derive(Debug)]
+struct Sessions {
+    numbers: Vec<u64>,
+    /// As which the store knows that the user came last through this server, by whichever session.
+    visit: Uuid,
 }
 
 /// What the lobbies have to tell.
@@ -80,7 +89,12 @@ impl Hub {
     }
 
     /// Takes a place in a game's lobby, and starts the game's task if nobody here has one yet.
-    pub(crate) fn enter<S: GameStore>(server: &Arc<Server<S>>, token: GameToken, user: UserToken) -> Attendance {
+    pub(crate) fn enter<S: GameStore>(
+        server: &Arc<Server<S>>,
+        token: GameToken,
+        user: UserToken,
+        visit: Uuid,
+    ) -> Attendance {
         let hub = Arc::clone(&server.hub);
         let (game, is_new) = {
             let mut games = hub.lock();
@@ -97,7 +111,7 @@ impl Hub {
                 }
             }
         };
-        let number = game.arrive(user);
+        let number = game.arrive(user, visit);
         hub.attended.send_modify(|attended| *attended += 1);
         let stage = game.stage.subscribe();
         if is_new {
@@ -139,19 +153,21 @@ impl Hub {
 }
 
 impl Game {
-    fn arrive(&self, user: UserToken) -> u64 {
+    fn arrive(&self, user: UserToken, visit: Uuid) -> u64 {
         let mut attendants = self.lock();
         attendants.arrived += 1;
         let number = attendants.arrived;
-        attendants.sessions.entry(user).or_default().push(number);
+        let sessions = attendants.sessions.entry(user).or_insert(Sessions { numbers: Vec::new(), visit });
+        sessions.numbers.push(number);
+        sessions.visit = visit;
         number
     }
 
     fn leave(&self, user: UserToken, number: u64) {
         let mut attendants = self.lock();
         if let Some(sessions) = attendants.sessions.get_mut(&user) {
-            sessions.retain(|session| *session != number);
-            if sessions.is_empty() {
+            sessions.numbers.retain(|session| *session != number);
+            if sessions.numbers.is_empty() {
                 attendants.sessions.remove(&user);
             }
         }
@@ -184,14 +200,16 @@ pub(crate) struct Attendance {
 impl Attendance {
     /// Whether no newer session of this user attends the game.
     pub(crate) fn is_newest(&self) -> bool {
-        self.game.lock().sessions.get(&self.user).and_then(|sessions| sessions.last()) == Some(&self.number)
+        self.game.lock().sessions.get(&self.user).and_then(|sessions| sessions.numbers.last()) == Some(&self.number)
     }
 }
 
 impl Attendance {
-    /// Whether no other session of this user attends the game here.
-    pub(crate) fn is_only(&self) -> bool {
-        self.game.lock().sessions.get(&self.user).is_some_and(|sessions| sessions[..] == [self.number])
+    /// The user's last visit here, if no other session of this user attends the game here.
+    pub(crate) fn only_visit(&self) -> Option<Uuid> {
+        let attendants = self.game.lock();
+        let sessions = attendants.sessions.get(&self.user)?;
+        (sessions.numbers[..] == [self.number]).then_some(sessions.visit)
     }
 }
 

@@ -12,6 +12,7 @@ use superhero_store::GameStore;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use uuid::Uuid;
 
 use crate::events;
 use crate::hub::{Attendance, Hub, Stage};
@@ -42,7 +43,7 @@ pub(crate) async fn run<S: GameStore>(server: &Arc<Server<S>>, socket: &mut Sock
             Err(end) => return end,
         };
         let result = match entry {
-            Ok((game, user)) => attend(server, socket, game, user, &mut early).await,
+            Ok((game, user, visit)) => attend(server, socket, game, user, visit, &mut early).await,
             Err(Otherwise::Rejection(rejection)) => socket.send(rejection.to_json().into()).await,
             Err(Otherwise::End(end)) => Err(end),
         };
@@ -53,14 +54,15 @@ pub(crate) async fn run<S: GameStore>(server: &Arc<Server<S>>, socket: &mut Sock
 }
 
 /// Reads a request and makes sure that its user has a seat, and this is its client as far as can be told.
-async fn entry<S: GameStore>(server: &Server<S>, text: &str) -> Result<(GameToken, UserToken), Otherwise> {
+async fn entry<S: GameStore>(server: &Server<S>, text: &str) -> Result<(GameToken, UserToken, Uuid), Otherwise> {
     let Request::Lobby { game, user, seat } = Request::parse(Endpoint::Lobby, text, server.config.max_participants)?
     else {
         unreachable!("what is read as the lobby's is the lobby's")
     };
-    let call = || server.store.attend(game, user, seat);
+    let visit = Uuid::new_v4();
+    let call = || server.store.attend(game, user, seat, visit);
     match persistently(server.config.store_patience, call).await? {
-        Ok(()) => Ok((game, user)),
+        Ok(()) => Ok((game, user, visit)),
         Err(refusal) => Err(of_seat(refusal, seat).into()),
     }
 }
@@ -71,16 +73,17 @@ async fn attend<S: GameStore>(
     socket: &mut Socket,
     game: GameToken,
     user: UserToken,
+    visit: Uuid,
     early: &mut Option<Utf8Bytes>,
 ) -> Result<(), End> {
-    let mut attendance = Hub::enter(server, game, user);
+    let mut attendance = Hub::enter(server, game, user, visit);
     let streamed = stream(server, socket, game, user, &mut attendance, early).await;
     // A game that goes on tells of it by the deadline of a turn; one that waits is not to seat others with whoever has gone.
     if streamed.is_err()
         && matches!(*attendance.stage.borrow(), Stage::Opening | Stage::Waiting)
-        && attendance.is_only()
         && !server.closing.is_cancelled()
-        && let Ok(Err(error)) = timeout(LEAVE_TIMEOUT, Box::pin(server.store.leave(game, user))).await
+        && let Some(visit) = attendance.only_visit()
+        && let Ok(Err(error)) = timeout(LEAVE_TIMEOUT, Box::pin(server.store.leave(game, user, visit))).await
     {
         tracing::debug!(%game, %error, "the store does not know yet that a player has left");
     }

@@ -186,7 +186,8 @@ async fn attack_nobody<S: GameStore>(
     }
     match snapshot.status {
         Status::Completed => {
-            let call = || server.store.attend(game, user, seat);
+            let visit = Uuid::new_v4();
+            let call = || server.store.attend(game, user, seat, visit);
             persistently(server.config.store_patience, call).await?.map_err(|refusal| of_seat(refusal, seat))?;
             let record = AttackRecord { timestamp: now(), game, user, action: Action::NotAvailable }.to_json();
             events::attacked_dead_enemy(game, &record);

@@ -48,6 +48,7 @@ pub fn cases<S: GameStore>() -> Vec<(&'static str, Case<S>)> {
         seats::a_game_with_more_seats_than_heroes_is_not_opened,
         seats::games_that_somebody_attends_are_filled_first,
         seats::nobody_is_seated_with_whoever_left,
+        seats::a_visit_that_ends_late_does_not_undo_a_later_one,
         seats::games_that_take_nobody_hide_no_others,
         seats::users_who_share_names_are_seated_together_before_they_come,
         seats::whoever_is_slow_is_awaited_for_the_whole_time,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use superhero_game::{AttackRecord, Fighter, GameToken, Hero, HeroId, Limits, Refusal, SeatSecret, UserToken};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 #[cfg(any(test, feature = "conformance"))]
 #[allow(clippy::unwrap_used)] // It is a test wherever it is compiled.
@@ -99,7 +100,7 @@ pub trait GameStore: Clone + Send + Sync + 'static {
     /// For fewer than 2 participants, of whom no game can be made.
     fn find(&self, find: Find) -> impl Future<Output = Result<Seat, StoreError>> + Send;
 
-    /// The user has come to its seat, from now until it [leaves](Self::leave). Once it has come with the seat's secret, here or with an
+    /// The user has come to its seat, from now until it [leaves](Self::leave); `visit` is drawn anew for each of its coming. Once it has come with the seat's secret, here or with an
     /// attack, the seat takes nothing without.
     ///
     /// [`Refusal`]'s `UnknownGame`, `NotAPlayer` and `WrongSeat` are possible; a refusal changes nothing.
@@ -108,10 +109,17 @@ pub trait GameStore: Clone + Send + Sync + 'static {
         game: GameToken,
         user: UserToken,
         secret: Option<SeatSecret>,
+        visit: Uuid,
     ) -> impl Future<Output = Result<Result<(), Refusal>, StoreError>> + Send;
 
-    /// Nobody attends the user's seat any more. Without effect on a game that does not wait for players.
-    fn leave(&self, game: GameToken, user: UserToken) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Nobody attends the user's seat any more. Without effect on a game that does not wait for players, and where the user has come another
+    /// time after `visit`, through whichever server.
+    fn leave(
+        &self,
+        game: GameToken,
+        user: UserToken,
+        visit: Uuid,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Ends what has had its time: games that wait for players in vain, of which those that nobody attends go as a whole, games that were
     /// kept for long enough, users who have not come for so long. Each other method that opens or shows such a game does it on its way for a
@@ -179,7 +187,7 @@ pub trait GameStore: Clone + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct Find {
     /// Drawn anew by the caller for each, so that a repetition (within two minutes) finds the seat that it already has.
-    pub request: uuid::Uuid,
+    pub request: Uuid,
     /// Who wants the seat.
     pub user: UserToken,
     /// How many play, 2 or more.

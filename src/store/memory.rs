@@ -96,12 +96,13 @@ impl GameStore for Memory {
         game: GameToken,
         user: UserToken,
         secret: Option<SeatSecret>,
+        visit: Uuid,
     ) -> Result<Result<(), Refusal>, StoreError> {
-        Ok(self.lock().attend(game, user, secret))
+        Ok(self.lock().attend(game, user, secret, visit))
     }
 
-    async fn leave(&self, game: GameToken, user: UserToken) -> Result<(), StoreError> {
-        self.lock().leave(game, user);
+    async fn leave(&self, game: GameToken, user: UserToken, visit: Uuid) -> Result<(), StoreError> {
+        self.lock().leave(game, user, visit);
         Ok(())
     }
 
@@ -399,10 +400,16 @@ impl State {
         token
     }
 
-    fn attend(&mut self, token: GameToken, user: UserToken, secret: Option<SeatSecret>) -> Result<(), Refusal> {
+    fn attend(
+        &mut self,
+        token: GameToken,
+        user: UserToken,
+        secret: Option<SeatSecret>,
+        visit: Uuid,
+    ) -> Result<(), Refusal> {
         let game = self.games.get_mut(&token).ok_or(Refusal::UnknownGame)?;
         let was_attended = game.is_attended();
-        let awaited_since = game.attend(user, secret)?;
+        let awaited_since = game.attend(user, secret, visit)?;
         if game.is_waiting() && game.is_listed && (!was_attended || game.is_hidden) {
             let seats = game.seats;
             game.is_hidden = false;
@@ -415,11 +422,12 @@ impl State {
         Ok(())
     }
 
-    fn leave(&mut self, token: GameToken, user: UserToken) {
+    fn leave(&mut self, token: GameToken, user: UserToken, visit: Uuid) {
         let Some(game) = self.games.get_mut(&token).filter(|game| game.is_waiting()) else { return };
-        game.leave(user);
-        let seats = game.seats;
-        self.hide(token, seats);
+        if game.leave(user, visit) {
+            let seats = game.seats;
+            self.hide(token, seats);
+        }
     }
 
     fn leave_open(&mut self, game: GameToken, seats: u32) {

@@ -28,7 +28,7 @@
 //! | `games:open:<n>` | list | those that nobody has attended yet, oldest first |
 //! | `games:waiting` | sorted set | `<g> <n>` → until when it waits for players, in milliseconds since 1970 |
 //! | `games:started` | sorted set | `<g> <n>` → when all that is kept of it goes |
-//! | `games:<g>:seats` | hash | user → whether the seat is claimed, `+` or `-`; `here`, `left`, or since when the user is awaited; the SHA-1 of the seat's secret |
+//! | `games:<g>:seats` | hash | user → whether the seat is claimed, `+` or `-`; `here`, `left`, or since when the user is awaited; the SHA-1 of the seat's secret; and of one that is `here` since which visit |
 //! | `games:<g>:hidden` | string | nothing; while the game is out of these lists, since nobody would be seated with its players |
 //! | `seats:<u>` | sorted set | the user's seats that it does not attend yet → when it took them |
 //! | `users:seen` | sorted set | user name → the last login |
@@ -317,17 +317,18 @@ impl GameStore for Redis {
         game: GameToken,
         user: UserToken,
         secret: Option<SeatSecret>,
+        visit: Uuid,
     ) -> Result<Result<(), Refusal>, StoreError> {
         let kept_ms = TIMED_OUT_KEPT.as_millis().to_string();
-        let arguments = [game.to_string(), user.to_string(), digest(secret), kept_ms];
+        let arguments = [game.to_string(), user.to_string(), digest(secret), kept_ms, visit.to_string()];
         match self.run(&self.inner.scripts.attend, arguments).await? {
             Answer::Refused(refusal) => Ok(Err(refusal)),
             answer => Ok(Ok(answer.done().map(drop)?)),
         }
     }
 
-    async fn leave(&self, game: GameToken, user: UserToken) -> Result<(), StoreError> {
-        self.run(&self.inner.scripts.leave, [game.to_string(), user.to_string()]).await.map(drop)
+    async fn leave(&self, game: GameToken, user: UserToken, visit: Uuid) -> Result<(), StoreError> {
+        self.run(&self.inner.scripts.leave, [game.to_string(), user.to_string(), visit.to_string()]).await.map(drop)
     }
 
     async fn sweep(&self) -> Result<bool, StoreError> {

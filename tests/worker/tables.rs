@@ -191,12 +191,13 @@ impl GameStore for Troubled {
         game: GameToken,
         user: UserToken,
         secret: Option<SeatSecret>,
+        visit: Uuid,
     ) -> Result<Result<(), Refusal>, StoreError> {
-        self.games.attend(game, user, secret).await
+        self.games.attend(game, user, secret, visit).await
     }
 
-    async fn leave(&self, game: GameToken, user: UserToken) -> Result<(), StoreError> {
-        self.games.leave(game, user).await
+    async fn leave(&self, game: GameToken, user: UserToken, visit: Uuid) -> Result<(), StoreError> {
+        self.games.leave(game, user, visit).await
     }
 
     async fn sweep(&self) -> Result<bool, StoreError> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::{Arena, UNLIMITED, a_find, find, new_user, next_event, start_of_time, swept};
 use crate::{Find, GameEvent, GameStore, Status};
@@ -104,7 +105,7 @@ pub(super) async fn a_game_whose_time_is_over_times_out_whoever_sees_it<S: GameS
     let wait = Duration::from_secs(2);
     let game = store.find(Find { wait, ..a_find(user, SEATS) }).await.unwrap().game;
     let mut subscription = store.subscribe(game).await.unwrap();
-    store.attend(game, user, None).await.unwrap().unwrap();
+    store.attend(game, user, None, Uuid::new_v4()).await.unwrap().unwrap();
     let waits = store.snapshot(game).await.unwrap().unwrap().waits.expect("it waits");
     assert!(waits <= wait, "{waits:?}");
     swept(&store, game, |game| game.is_some_and(|game| game.status == Status::TimedOut)).await;

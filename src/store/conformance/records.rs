@@ -17,8 +17,8 @@ pub(super) async fn what_is_not_known_is_none<S: GameStore>(store: S) {
     assert_eq!(store.hero(nowhere, new_user()).await.unwrap(), None);
     assert!(!store.time_out(nowhere).await.unwrap());
     store.clean(nowhere, Duration::ZERO).await.unwrap();
-    assert_eq!(store.attend(nowhere, new_user(), None).await.unwrap(), Err(Refusal::UnknownGame));
-    store.leave(nowhere, new_user()).await.unwrap();
+    assert_eq!(store.attend(nowhere, new_user(), None, Uuid::new_v4()).await.unwrap(), Err(Refusal::UnknownGame));
+    store.leave(nowhere, new_user(), Uuid::new_v4()).await.unwrap();
     let mut silent = store.subscribe(nowhere).await.unwrap();
     assert!(silent.events.try_recv().is_err());
     assert!(!silent.events.is_closed());
@@ -69,8 +69,9 @@ pub(super) async fn a_game_that_nobody_attends_goes_with_its_time<S: GameStore>(
         let wait = Duration::from_millis(if user == left { 500 } else { 1 });
         let game = store.find(Find { wait, ..a_find(user, SEATS) }).await.unwrap().game;
         if user == left {
-            let _ = store.attend(game, user, None).await.unwrap();
-            store.leave(game, user).await.unwrap();
+            let visit = Uuid::new_v4();
+            let _ = store.attend(game, user, None, visit).await.unwrap();
+            store.leave(game, user, visit).await.unwrap();
         }
         swept(&store, game, |game| game.is_none()).await;
         assert_eq!(store.hero(game, user).await.unwrap(), None);

@@ -120,7 +120,7 @@ pub(super) async fn games_that_somebody_attends_are_filled_first<S: GameStore>(s
     let first = find(&store, early, SEATS).await.game;
     let second = find(&store, early, SEATS).await.game;
     assert_ne!(first, second);
-    store.attend(second, early, None).await.unwrap().unwrap();
+    store.attend(second, early, None, Uuid::new_v4()).await.unwrap().unwrap();
     assert_eq!(find(&store, late, SEATS).await.game, second, "somebody waits there");
     assert_eq!(find(&store, late, SEATS).await.game, first, "the user has a seat in the other already");
     for game in [first, second] {
@@ -132,37 +132,55 @@ pub(super) async fn nobody_is_seated_with_whoever_left<S: GameStore>(store: S) {
     const SEATS: u32 = 15;
     let user = new_user();
     let left = find(&store, user, SEATS).await.game;
-    store.attend(left, user, None).await.unwrap().unwrap();
-    store.leave(left, user).await.unwrap();
+    let visit = Uuid::new_v4();
+    store.attend(left, user, None, visit).await.unwrap().unwrap();
+    store.leave(left, user, visit).await.unwrap();
     let other = find(&store, new_user(), SEATS).await.game;
     assert_ne!(other, left);
-    store.attend(left, user, None).await.unwrap().unwrap();
+    store.attend(left, user, None, Uuid::new_v4()).await.unwrap().unwrap();
     assert_eq!(find(&store, new_user(), SEATS).await.game, left, "the user is back");
     for game in [left, other] {
         assert!(store.time_out(game).await.unwrap());
     }
 }
 
+pub(super) async fn a_visit_that_ends_late_does_not_undo_a_later_one<S: GameStore>(store: S) {
+    const SEATS: u32 = 23;
+    let (user, first, second) = (new_user(), Uuid::new_v4(), Uuid::new_v4());
+    let game = find(&store, user, SEATS).await.game;
+    for visit in [first, second] {
+        store.attend(game, user, None, visit).await.unwrap().unwrap();
+    }
+    store.leave(game, user, first).await.unwrap();
+    assert_eq!(find(&store, new_user(), SEATS).await.game, game, "the user is there, on its second visit");
+    store.leave(game, user, second).await.unwrap();
+    let other = find(&store, new_user(), SEATS).await.game;
+    assert_ne!(other, game, "nobody is there");
+    for game in [game, other] {
+        assert!(store.time_out(game).await.unwrap());
+    }
+}
+
 pub(super) async fn games_that_take_nobody_hide_no_others<S: GameStore>(store: S) {
     const SEATS: u32 = 22;
-    let (stays, leaves, comes) = (new_user(), new_user(), new_user());
+    let (stays, leaves, comes, visit) = (new_user(), new_user(), new_user(), Uuid::new_v4());
     let mut games = Vec::new();
     for _ in 0..OPEN_GAMES_LOOKED_AT {
         let game = find(&store, stays, SEATS).await.game;
-        store.attend(game, stays, None).await.unwrap().unwrap();
+        store.attend(game, stays, None, Uuid::new_v4()).await.unwrap().unwrap();
         games.push(game);
     }
     for game in &games {
         assert_eq!(find(&store, leaves, SEATS).await.game, *game);
-        store.attend(*game, leaves, None).await.unwrap().unwrap();
+        store.attend(*game, leaves, None, visit).await.unwrap().unwrap();
     }
     for game in &games {
-        store.leave(*game, leaves).await.unwrap();
+        store.leave(*game, leaves, visit).await.unwrap();
     }
     let open = find(&store, comes, SEATS).await.game;
-    store.attend(open, comes, None).await.unwrap().unwrap();
+    store.attend(open, comes, None, Uuid::new_v4()).await.unwrap().unwrap();
     assert_eq!(find(&store, new_user(), SEATS).await.game, open, "behind games that take nobody");
-    store.attend(games[0], leaves, None).await.unwrap().unwrap();
+    store.attend(games[0], leaves, None, Uuid::new_v4()).await.unwrap().unwrap();
     assert_eq!(find(&store, comes, SEATS).await.game, games[0], "the user is back, and the game listed again");
     for game in games.into_iter().chain([open]) {
         assert!(store.time_out(game).await.unwrap());
@@ -213,7 +231,7 @@ pub(super) async fn nobody_is_seated_with_a_user_who_takes_many_seats_and_comes_
     let honest = find(&store, new_user(), SEATS).await.game;
     assert!(!games.contains(&honest), "seated with whoever is not there");
     assert_eq!(find(&store, new_user(), SEATS).await.game, honest);
-    store.attend(last, ghost, None).await.unwrap().unwrap();
+    store.attend(last, ghost, None, Uuid::new_v4()).await.unwrap().unwrap();
     assert_eq!(find(&store, new_user(), SEATS).await.game, last, "its user has come");
     for game in games.into_iter().chain([honest]) {
         assert!(store.time_out(game).await.unwrap());
@@ -231,7 +249,7 @@ pub(super) async fn nobody_is_seated_with_a_user_who_takes_very_many_seats_at_on
     assert!(!games.contains(&honest), "seated with whoever is not there");
     // It was not listed when it was opened.
     let last = games[games.len() - 1];
-    store.attend(last, ghost, None).await.unwrap().unwrap();
+    store.attend(last, ghost, None, Uuid::new_v4()).await.unwrap().unwrap();
     assert_eq!(find(&store, new_user(), SEATS).await.game, last, "its user has come");
     for game in games.into_iter().chain([honest]) {
         assert!(store.time_out(game).await.unwrap());
@@ -247,7 +265,7 @@ pub(super) async fn a_user_has_no_more_unattended_seats_than_there_may_be<S: Gam
     }
     let one_more = || store.find(a_find(user, SEATS));
     assert!(matches!(one_more().await, Err(StoreError::TooManySeats)));
-    store.attend(games[0], user, None).await.unwrap().unwrap();
+    store.attend(games[0], user, None, Uuid::new_v4()).await.unwrap().unwrap();
     games.push(one_more().await.unwrap().game);
     assert!(matches!(one_more().await, Err(StoreError::TooManySeats)));
     let other = find(&store, new_user(), SEATS).await.game;
@@ -265,7 +283,7 @@ pub(super) async fn a_seat_that_its_user_came_to_with_the_secret_takes_nothing_w
     let game = store.find(Find { secret, ..a_find(on_turn, 2) }).await.unwrap().game;
     let of_other = new_secret();
     assert_eq!(store.find(Find { secret: of_other, ..a_find(other, 2) }).await.unwrap().game, game);
-    let attend = |secret| store.attend(game, on_turn, secret);
+    let attend = |secret| store.attend(game, on_turn, secret, Uuid::new_v4());
     let attack = |user, enemy, secret| store.attack(game, user, secret, enemy, start_of_time(), UNLIMITED);
     for wrong in [new_secret(), of_other] {
         assert_eq!(attend(Some(wrong)).await.unwrap(), Err(Refusal::WrongSeat));
@@ -291,10 +309,10 @@ pub(super) async fn a_seat_whose_secret_nobody_has_shown_takes_whoever_has_the_t
     let (on_turn, other) = (*users.first().unwrap(), *users.last().unwrap());
     let game = find(&store, on_turn, 2).await.game;
     assert_eq!(find(&store, other, 2).await.game, game);
-    assert_eq!(store.attend(game, on_turn, None).await.unwrap(), Ok(()));
+    assert_eq!(store.attend(game, on_turn, None, Uuid::new_v4()).await.unwrap(), Ok(()));
     let attack = store.attack(game, on_turn, None, other, start_of_time(), UNLIMITED).await.unwrap();
     assert_eq!(attack.unwrap().record.user, on_turn);
     for nobody in [new_user(), new_user()] {
-        assert_eq!(store.attend(game, nobody, None).await.unwrap(), Err(Refusal::NotAPlayer));
+        assert_eq!(store.attend(game, nobody, None, Uuid::new_v4()).await.unwrap(), Err(Refusal::NotAPlayer));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use superhero_game::{Action, AttackRecord, Duel, Fighter, GameToken, Limits, Move, Refusal, SeatSecret, UserToken};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::{GameEvent, Outcome, Snapshot, Status};
 
@@ -51,7 +52,8 @@ enum Presence {
     Awaited {
         since: Instant,
     },
-    Attends,
+    /// Since that visit of it.
+    Attends(Uuid),
     Left,
 }
 
@@ -97,13 +99,13 @@ impl Game {
 
     /// Whether somebody is there.
     pub(super) fn is_attended(&self) -> bool {
-        self.chairs.values().any(|chair| chair.presence == Presence::Attends)
+        self.chairs.values().any(|chair| matches!(chair.presence, Presence::Attends(_)))
     }
 
     /// Whether the user can be seated with those who have seats, whom it would not wait for in vain as far as can be told.
     pub(super) fn welcome(&self, user: UserToken, is_trusted: impl Fn(UserToken, Instant) -> bool) -> Welcome {
         let is_likely_to_come = |(user, chair): (&UserToken, &Chair)| match chair.presence {
-            Presence::Attends => true,
+            Presence::Attends(_) => true,
             Presence::Awaited { since } => is_trusted(*user, since),
             Presence::Left => false,
         };
@@ -114,19 +116,24 @@ impl Game {
     }
 
     /// Answers since when the user was awaited, if it was.
-    pub(super) fn attend(&mut self, user: UserToken, secret: Option<SeatSecret>) -> Result<Option<Instant>, Refusal> {
+    pub(super) fn attend(
+        &mut self,
+        user: UserToken,
+        secret: Option<SeatSecret>,
+        visit: Uuid,
+    ) -> Result<Option<Instant>, Refusal> {
         let chair = self.chairs.get_mut(&user).ok_or(Refusal::NotAPlayer)?;
         chair.claim(secret)?;
-        match std::mem::replace(&mut chair.presence, Presence::Attends) {
+        match std::mem::replace(&mut chair.presence, Presence::Attends(visit)) {
             Presence::Awaited { since } => Ok(Some(since)),
-            Presence::Attends | Presence::Left => Ok(None),
+            Presence::Attends(_) | Presence::Left => Ok(None),
         }
     }
 
-    pub(super) fn leave(&mut self, user: UserToken) {
-        if let Some(chair) = self.chairs.get_mut(&user) {
-            chair.presence = Presence::Left;
-        }
+    /// Whether it was still the user's last visit that has ended.
+    pub(super) fn leave(&mut self, user: UserToken, visit: Uuid) -> bool {
+        let chair = self.chairs.get_mut(&user).filter(|chair| chair.presence == Presence::Attends(visit));
+        chair.map(|chair| chair.presence = Presence::Left).is_some()
     }
 
     pub(super) fn fighters(&self) -> &BTreeMap<UserToken, Fighter> {

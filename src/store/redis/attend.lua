@@ -1,4 +1,4 @@
--- ARGV: game, user, the digest of the seat's secret or nothing, milliseconds that a game is kept after it has timed out.
+-- ARGV: game, user, the digest of the seat's secret or nothing, milliseconds that a game is kept after it has timed out, the visit.
 
 local function main()
   local game, user, digest, kept_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -19,7 +19,7 @@ local function main()
   read('a sorted set', 'ZCARD', 'seats:' .. user)
 
   seat.claimed = seat.claimed or digest ~= ''
-  seat.presence = 'here'
+  seat.presence, seat.visit = 'here', ARGV[5]
   set_seat(game, user, seat)
   redis.call('ZREM', 'seats:' .. user, game)
   if open then

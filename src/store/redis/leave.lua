@@ -1,9 +1,10 @@
--- ARGV: game, user.
+-- ARGV: game, user, the visit that has ended.
 
 local function main()
   local game, user = ARGV[1], ARGV[2]
   local seat = status_of(game) == 'Waiting Lobby' and seat_of(game, user)
-  if not seat then return { 'ok' } end
+  -- The user may have come another time since, through another server.
+  if not seat or seat.presence ~= 'here' or seat.visit ~= ARGV[3] then return { 'ok' } end
   local seats = seats_of(game)
 
   seat.presence = 'left'

@@ -4,13 +4,13 @@ local function seats_key(game)
   return 'games:' .. game .. ':seats'
 end
 
--- `presence` is `here`, `left`, or since when the user is awaited.
+-- `presence` is `here`, `left`, or since when the user is awaited. With `here` comes the visit, by which its own end is told from that of an earlier one.
 local function read_seat(game, value)
-  local claim, presence, digest = string.match(value, '^([-+]) (%w+) (%x+)$')
+  local claim, presence, digest, visit = string.match(value, '^([-+]) (%w+) (%x+) ?([%x-]*)$')
   if not claim or not (presence == 'here' or presence == 'left' or tonumber(presence)) then
     malformed(seats_key(game), value, "a seat's claim, presence and digest")
   end
-  return { claimed = claim == '+', presence = presence, digest = digest }
+  return { claimed = claim == '+', presence = presence, digest = digest, visit = visit }
 end
 
 -- nil: whoever has opened the game keeps no such seats.
@@ -21,7 +21,8 @@ end
 
 local function set_seat(game, user, seat)
   local claim = seat.claimed and '+' or '-'
-  redis.call('HSET', seats_key(game), user, claim .. ' ' .. seat.presence .. ' ' .. seat.digest)
+  local visit = seat.presence == 'here' and ' ' .. seat.visit or ''
+  redis.call('HSET', seats_key(game), user, claim .. ' ' .. seat.presence .. ' ' .. seat.digest .. visit)
 end
 
 -- Whether a request with that digest of a secret, '' for none, is the user's as far as can be told.

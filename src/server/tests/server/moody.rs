@@ -9,6 +9,7 @@ use superhero_game::{Fighter, GameToken, Hero, Limits, Refusal, SeatSecret, User
 use superhero_store::memory::Memory;
 use superhero_store::{Find, GameStore, Login, Outcome, Seat, Snapshot, StoreError, Subscription};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::running::within;
 
@@ -60,12 +61,13 @@ impl GameStore for Moody {
         game: GameToken,
         user: UserToken,
         secret: Option<SeatSecret>,
+        visit: Uuid,
     ) -> Result<Result<(), Refusal>, StoreError> {
-        self.inner()?.attend(game, user, secret).await
+        self.inner()?.attend(game, user, secret, visit).await
     }
 
-    async fn leave(&self, game: GameToken, user: UserToken) -> Result<(), StoreError> {
-        self.inner()?.leave(game, user).await
+    async fn leave(&self, game: GameToken, user: UserToken, visit: Uuid) -> Result<(), StoreError> {
+        self.inner()?.leave(game, user, visit).await
     }
 
     async fn sweep(&self) -> Result<bool, StoreError> {
