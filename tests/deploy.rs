@@ -13,6 +13,7 @@ const COMPOSE: &str = include_str!("../compose.yaml");
 pub fn tests() -> Vec<Trial> {
     vec![
         test("compose: every port is this host's alone, unless a setting says otherwise", publishes),
+        test("nginx: clients do not say themselves for which address they are counted", names_clients),
         test("systemd: what a unit writes is its user's alone", keeps_private),
     ]
 }
@@ -29,6 +30,13 @@ async fn publishes() -> Result<()> {
     for setting in ["KAFKA_UI_PUBLISH_ADDRESS", "PUBLISH_ADDRESS"] {
         ensure!(COMPOSE.contains(&format!("${{{setting}:-127.0.0.1}}")) && documented.contains(setting), "{setting}");
     }
+    Ok(())
+}
+
+async fn names_clients() -> Result<()> {
+    let nginx = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/bin/deploy/nginx.conf"))?;
+    let named: Vec<_> = nginx.lines().map(str::trim).filter(|line| line.contains(" X-Forwarded-For ")).collect();
+    ensure!(named == ["proxy_set_header X-Forwarded-For $remote_addr;"], "{named:?}");
     Ok(())
 }
 
