@@ -121,7 +121,8 @@ pub trait GameStore: Clone + Send + Sync + 'static {
         visit: Uuid,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends what has had its time: games that wait for players in vain, of which those that nobody attends go as a whole, games that were
+    /// Ends what has had its time: games that wait for players in vain, of which those go as a whole that nobody attends and for which nobody
+    /// is likely to ask, games that were
     /// kept for long enough, users who have not come for so long. Each other method that opens or shows such a game does it on its way for a
     /// few; this is for times in which nobody calls. `false`: more is left to do.
     fn sweep(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;

@@ -273,9 +273,11 @@ impl State {
         let Some(game) = self.games.get(&token) else { return };
         let is_over = game.expires <= now;
         if game.is_waiting() && (is_over || game.waits_until <= now) {
-            let is_attended = game.is_attended();
+            // Where one of its players takes many seats and comes to none, nobody asks for it.
+            let may_be_asked_for =
+                game.is_attended() || game.fighters().keys().all(|user| self.unattended(*user) <= TRUSTED_SEATS);
             self.time_out(token, now);
-            if is_over || !is_attended {
+            if is_over || !may_be_asked_for {
                 self.games.remove(&token);
             }
         } else if is_over {
@@ -576,6 +578,8 @@ mod tests {
             let state = store.lock();
             (state.games.len(), state.waiting, state.unattended.len(), state.open.len(), state.attended.len())
         };
+        assert!(counts(&store).0 <= TRUSTED_SEATS, "of so many seats nobody asks for the games");
+        tokio::time::advance(TIMED_OUT_KEPT).await;
         assert_eq!(counts(&store), (0, 0, 0, 0, 0));
         tokio::time::advance(GAME_KEPT).await;
         let State { requests, requests_by_age, expiries, .. } = &*store.lock();

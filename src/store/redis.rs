@@ -35,7 +35,7 @@
 //! | `requests:<uuid>` | string, 2 minutes | `<g> <hero id>`: the answer to a `find`; `forfeit`, `time out`: that a call did it |
 //! | `superheros:loading` | hash | a roster while one script loads it; nobody else ever sees it |
 //!
-//! Whatever is kept of a game or a user expires: a game that waits in vain with its time, any other 30 days after its opening, and a user
+//! Whatever is kept of a game or a user expires: a game that waits in vain soon after its time, any other 30 days after its opening, and a user
 //! 30 days after the last login, or before where there are too many. The times are those of Redis's clock.
 //!
 //! Channel `games:<g>:events` carries `started`, `turn <u> <moves>`, `completed`, `timed-out`.
@@ -338,6 +338,7 @@ impl GameStore for Redis {
             GAMES_KEPT.to_string(),
             USERS_KEPT.to_string(),
             GAME_KEPT.as_millis().to_string(),
+            TRUSTED_SEATS.to_string(),
         ];
         let done: u8 =
             self.run(&self.inner.scripts.sweep, arguments).await?.done()?.parse("games:waiting", "a number")?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use superhero_game::{GameToken, Hero, HeroId, Refusal};
 use uuid::Uuid;
 
-use super::{Arena, UNLIMITED, a_find, fighter, find, new_user, swept};
-use crate::{Find, GameStore, Status};
+use super::{Arena, UNLIMITED, a_find, fighter, find, new_secret, new_user, swept};
+use crate::{Find, GameStore, Status, TRUSTED_SEATS};
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
@@ -62,23 +62,38 @@ pub(super) async fn a_cleaned_game_takes_no_more_players<S: GameStore>(store: S)
     }
 }
 
-pub(super) async fn a_game_that_nobody_attends_goes_with_its_time<S: GameStore>(store: S) {
+pub(super) async fn a_game_that_nobody_attends_tells_those_who_come_late<S: GameStore>(store: S) {
     const SEATS: u32 = 19;
     let (left, never) = (new_user(), new_user());
     for user in [left, never] {
-        let wait = Duration::from_millis(if user == left { 500 } else { 1 });
-        let game = store.find(Find { wait, ..a_find(user, SEATS) }).await.unwrap().game;
+        let (wait, secret) = (Duration::from_millis(if user == left { 500 } else { 1 }), new_secret());
+        let game = store.find(Find { wait, secret, ..a_find(user, SEATS) }).await.unwrap().game;
         if user == left {
             let visit = Uuid::new_v4();
             let _ = store.attend(game, user, None, visit).await.unwrap();
             store.leave(game, user, visit).await.unwrap();
         }
-        swept(&store, game, |game| game.is_none()).await;
-        assert_eq!(store.hero(game, user).await.unwrap(), None);
+        swept(&store, game, |game| game.is_none_or(|game| game.status == Status::TimedOut)).await;
+        let late = store.attend(game, user, Some(secret), Uuid::new_v4()).await.unwrap();
+        assert_eq!(late, Ok(()), "whoever comes late is known");
+        let snapshot = store.snapshot(game).await.unwrap().expect("whoever comes late is told");
+        assert_eq!((snapshot.status, snapshot.fighters.len()), (Status::TimedOut, 1));
         let other = find(&store, user, SEATS).await.game;
         assert_ne!(other, game);
         assert!(store.time_out(other).await.unwrap());
     }
+}
+
+pub(super) async fn a_game_of_a_user_who_comes_to_no_seat_goes_with_its_time<S: GameStore>(store: S) {
+    const SEATS: u32 = 24;
+    let (user, wait) = (new_user(), Duration::from_millis(500));
+    let of_wait = || store.find(Find { wait, ..a_find(user, SEATS) });
+    let game = of_wait().await.unwrap().game;
+    for _ in 0..2 * TRUSTED_SEATS {
+        of_wait().await.unwrap();
+    }
+    swept(&store, game, |game| game.is_none()).await;
+    assert_eq!(store.hero(game, user).await.unwrap(), None);
 }
 
 pub(super) async fn loaded_heroes_replace_the_roster<S: GameStore>(store: S) {

@@ -128,7 +128,8 @@ local function main()
   end
   redis.call('ZREMRANGEBYSCORE', taken, '-inf', digits(now - WAIT_MS))
   redis.call('ZADD', taken, digits(now), game)
-  redis.call('PEXPIRE', taken, digits(WAIT_MS))
+  -- Longer than they count, for the end of their games.
+  redis.call('PEXPIRE', taken, digits(WAIT_MS + timed_out_ms))
   redis.call('SET', request, game .. ' ' .. hero, 'EX', kept_secs)
   local players = players_of(game)
   redis.call('ZADD', 'games:participants', #players, game)
@@ -146,6 +147,6 @@ local function main()
     publish(game, 'started')
     publish(game, 'turn ' .. players[1] .. ' 0')
   end
-  sweep_waiting(now, SWEPT, timed_out_ms)
+  sweep_waiting(now, SWEPT, timed_out_ms, TRUSTED)
   return { 'ok', game, hero }
 end

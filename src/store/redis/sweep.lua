@@ -1,5 +1,5 @@
 -- ARGV: how many to look after, milliseconds that a game is kept after it has timed out, the most games that are kept, the most users,
--- milliseconds that a user is kept. Answers 1 when nothing is left to do, else 0.
+-- milliseconds that a user is kept, and of how many unattended seats of a user the games are kept. Answers 1 when nothing is left to do, else 0.
 
 local function forget_started(game, seats)
   -- It is one of the oldest there.
@@ -17,7 +17,7 @@ end
 
 local function main()
   local at_once, kept_ms, now = tonumber(ARGV[1]), tonumber(ARGV[2]), now_ms()
-  local given_up = sweep_waiting(now, at_once, kept_ms)
+  local given_up = sweep_waiting(now, at_once, kept_ms, tonumber(ARGV[6]))
   local games = due('games:started', now, tonumber(ARGV[3]), at_once)
   for _, member in ipairs(games) do
     redis.call('ZREM', 'games:started', member)

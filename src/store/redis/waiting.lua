@@ -21,11 +21,19 @@ local function give_up(game, seats, kept_ms)
   end
 end
 
+-- Whether somebody may still ask for a game that nobody attends: not where one of its players takes many seats and comes to none.
+local function may_be_asked_for(players, trusted)
+  for _, user in ipairs(players) do
+    if read('a sorted set', 'ZCARD', 'seats:' .. user) > trusted then return false end
+  end
+  return true
+end
+
 -- A game's time is over.
-local function expire_waiting(game, seats, kept_ms)
-  local waits, attended = status_of(game) == 'Waiting Lobby', is_attended(game)
-  local keys = keys_of(game, players_of(game))
-  if waits and attended then return give_up(game, seats, kept_ms) end
+local function expire_waiting(game, seats, kept_ms, trusted)
+  local waits, players = status_of(game) == 'Waiting Lobby', players_of(game)
+  local keys = keys_of(game, players)
+  if waits and (is_attended(game) or may_be_asked_for(players, trusted)) then return give_up(game, seats, kept_ms) end
   if waits then
     publish(game, 'timed-out')
     redis.call('DEL', unpack(keys))
@@ -35,12 +43,12 @@ end
 
 -- Ends games whose time is over, so many at most; answers how many that were. What others wrote into such a game keeps it from being
 -- ended, and nobody else from anything.
-local function sweep_waiting(now, most, kept_ms)
+local function sweep_waiting(now, most, kept_ms, trusted)
   local due = read('a sorted set', 'ZRANGEBYSCORE', 'games:waiting', '-inf', now, 'LIMIT', 0, most)
   for _, member in ipairs(due) do
     redis.call('ZREM', 'games:waiting', member)
     local game, seats = string.match(member, '^(%S+) (%d+)$')
-    if game then pcall(expire_waiting, game, tonumber(seats), kept_ms) end
+    if game then pcall(expire_waiting, game, tonumber(seats), kept_ms, trusted) end
   end
   return #due
 end

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use superhero_event::message;
+use superhero_game::GameToken;
 use superhero_server::ServerConfig;
 use superhero_store::memory::Memory;
+use superhero_store::{GameStore, Status};
 
 use crate::captured;
 use crate::client::{ACTION, Client, FIND, LOBBY, LOGIN, Player, login, text};
@@ -112,20 +114,25 @@ async fn nobody_is_seated_with_whoever_has_left_the_lobby() {
 }
 
 #[tokio::test]
-async fn a_game_that_nobody_attends_ends_by_itself() {
+async fn whoever_comes_to_the_lobby_after_the_wait_is_told_so() {
     let config = ServerConfig { lobby_timeout: Duration::from_millis(200), ..quick() };
-    let server = Running::with(config, Memory::new()).await;
-    let user = login(&server, "Ghost").await;
+    let store = Memory::new();
+    let server = Running::with(config, store.clone()).await;
+    let user = login(&server, "Late").await;
     let found = server.connect(FIND).await.ask(json!({"USER_TOKEN": user, "PARTICIPANTS": 2})).await;
     let game = text(&found["PAYLOAD"]["GAME_TOKEN"]);
-    let mut lobby = server.connect(LOBBY).await;
-    let asks = json!({"GAME_TOKEN": game, "USER_TOKEN": login(&server, "Asks").await});
-    let forgotten = async {
-        while status(&mut lobby, &asks).await != "UNKNOWN GAME TOKEN" {
+    let token = GameToken::new(game.parse().unwrap());
+    let over = async {
+        while store.snapshot(token).await.unwrap().is_some_and(|game| game.status == Status::WaitingLobby) {
             tokio::task::yield_now().await;
         }
     };
-    within("the end of the game", forgotten).await;
+    within("the end of the game", over).await;
+    let mut lobby = server.connect(LOBBY).await;
+    assert_eq!(
+        status(&mut lobby, &json!({"GAME_TOKEN": game, "USER_TOKEN": user})).await,
+        json!({"GAME": "TIMED OUT"})
+    );
 }
 
 #[tokio::test]
