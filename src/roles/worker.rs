@@ -105,7 +105,7 @@ struct GroupArguments {
     #[arg(long, env = "KAFKA_ISOLATION_LEVEL", value_name = "LEVEL", default_value_t = Isolation::Committed)]
     isolation_level: Isolation,
 
-    /// Bytes of memory for all that is fetched and what it unfolds to; a 48th is the limit of a record
+    /// Bytes of memory for all that is fetched and what it unfolds to; a 48th, 16 MiB at most, is the limit of a record
     #[arg(long, env = "FETCH_MEMORY_BYTES", value_name = "BYTES", default_value_t = Budget::DEFAULT_BYTES, value_parser = whole(Budget::MIN_BYTES..=Budget::MAX_BYTES))]
     fetch_memory_bytes: usize,
 

@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// What is counted: permits are of 32 bits.
 const UNIT_BYTES: usize = 1024;
 const SHARES: usize = 3;
+/// Six times as much, and what stands around it, is less than the longest row that `superhero_sink::MAX_ROW_BYTES` lets anybody read.
+const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// The memory of a process for what it fetches; clones share it.
 #[derive(Clone, Debug)]
@@ -75,10 +77,10 @@ impl Budget {
         self.shares.share_bytes
     }
 
-    /// The largest record that gets a row of all that it has, by its bytes in the batch: a 48th, 16 MiB by default. Its row may take six
-    /// times as much, for example of control characters, and stands twice if it is a dead letter.
+    /// The largest record that gets a row of all that it has, by its bytes in the batch: a 48th, and 16 MiB at most, since rows are read
+    /// up to a bound. Its row may take six times as much, for example of control characters, and stands twice if it is a dead letter.
     pub fn max_record_bytes(&self) -> usize {
-        self.shares.share_bytes / 16
+        (self.shares.share_bytes / 16).min(MAX_RECORD_BYTES)
     }
 
     /// The largest window of a compressed frame: as Kafka's own consumers allow it, if there is room.
@@ -139,6 +141,13 @@ mod tests {
     use std::task::Poll;
 
     use super::*;
+
+    #[test]
+    fn no_record_is_too_large_for_the_reader_of_its_row() {
+        assert_eq!(Budget::new(Budget::MIN_BYTES).max_record_bytes(), 1 << 20);
+        assert_eq!(Budget::default().max_record_bytes(), 16 << 20);
+        assert_eq!(Budget::new(Budget::MAX_BYTES).max_record_bytes(), 16 << 20);
+    }
 
     #[tokio::test]
     async fn whoever_wants_more_than_there_is_waits_for_all_of_it_and_gives_the_rest_back() {
