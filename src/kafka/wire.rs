@@ -284,10 +284,11 @@ impl Connection {
     async fn ask(&mut self, api: &'static str, frame: &[u8], limit: Duration) -> Result<Bytes, WireError> {
         let begun = timeout_at(Instant::now() + limit, begin(&mut self.stream, frame, self.max_answer_bytes)).await;
         let length = self.outcome(api, limit, begun)?;
-        self.memory = match &self.budget {
-            Some(budget) => Some(budget.take(Share::Answers, length).await),
-            None => None,
-        };
+        // That of the answer before goes first, since it may be what is waited for.
+        self.memory = None;
+        if let Some(budget) = &self.budget {
+            self.memory = Some(budget.take(Share::Answers, length).await);
+        }
         let read = timeout_at(Instant::now() + limit, finish(&mut self.stream, length)).await;
         self.outcome(api, limit, read)
     }
@@ -646,6 +647,23 @@ mod tests {
     async fn a_connection_that_ends_within_an_answer_is_lost() {
         let error = heartbeat(b"\0\0\0\x0a\0\0").await.unwrap_err();
         assert!(matches!(error, WireError::Lost { .. }) && error.may_have_been_sent(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_does_not_wait_for_the_memory_of_the_one_before() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut connection = connected(&listener.local_addr().unwrap().to_string()).await;
+        connection = connection.sharing(Budget::new(Budget::MIN_BYTES));
+        let largest = i32::try_from(connection.max_answer_bytes).unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // The second answer is as large as one may be, and ends after its length.
+        stream.write_all(&[VERSIONS, &largest.to_be_bytes()].concat()).await.unwrap();
+        connection.require(&[], LIMIT).await.unwrap();
+        let request = HeartbeatRequest::default();
+        let asking = connection.call(3, &request, Duration::from_millis(200));
+        let error = tokio::time::timeout(LIMIT, asking).await.unwrap().unwrap_err();
+        assert!(matches!(error, WireError::Timeout { .. }), "{error}");
+        assert_eq!(connection.take_memory().map(|memory| memory.bytes()), Some(connection.max_answer_bytes));
     }
 
     #[tokio::test]
