@@ -38,8 +38,9 @@ impl<'a> Fetcher<'a> {
     /// Reads what stands in the log, whatever `isolation`, and decides for itself what of it is committed.
     pub(crate) fn new(cluster: &'a Cluster, source: TopicPartition, isolation: Isolation, budget: Budget) -> Self {
         let here = source.to_string();
-        let fetcher = || BatchFetcher::new(source.clone(), Isolation::Uncommitted, budget.clone());
-        let (batches, scout) = (fetcher(), fetcher());
+        let fetcher = |budget| BatchFetcher::new(source.clone(), Isolation::Uncommitted, budget);
+        // The scout fetches while an answer is held, and never holds two of its own.
+        let (scout, batches) = (fetcher(budget.apart()), fetcher(budget));
         Self { cluster, batches, scout, here, source, isolation, judge: Judge::default(), answer: None }
     }
 
@@ -158,3 +159,6 @@ impl<'a> Fetcher<'a> {
 fn is_final(error: &FetchError) -> bool {
     matches!(error, FetchError::Cluster(ClientError::UnknownTopic { .. } | ClientError::UnknownPartition { .. }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,8 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// 768 MiB: a process stays below 1 GiB, whatever comes; and below 2 GiB if earlier records are as large and have to be read again.
+    /// 768 MiB: a process stays below 1 GiB, whatever comes; and below 2 GiB if it has to read as much [apart](Self::apart): earlier records
+    /// again, or ahead for the ends of transactions.
     pub const DEFAULT_BYTES: usize = 768 << 20;
     /// Below this, batches that brokers take by default might not be read.
     pub const MIN_BYTES: usize = 48 << 20;
