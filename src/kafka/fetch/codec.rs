@@ -59,7 +59,7 @@ pub(super) fn decoder_bytes(codec: u8, bytes: &[u8]) -> usize {
             3 * block + LZ4_WINDOW_BYTES
         }
         // The decoder's buffer is the next power of two.
-        ZSTD => ZSTD_DECODER_BYTES + zstd_window(bytes).map_or(0, |window| window.saturating_mul(2)),
+        ZSTD => zstd_window(bytes).map_or(0, |window| window.saturating_mul(2)).saturating_add(ZSTD_DECODER_BYTES),
         _ => SMALL_DECODER_BYTES,
     }
 }

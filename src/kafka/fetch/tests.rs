@@ -426,6 +426,15 @@ fn a_frame_whose_window_is_larger_than_the_memory_for_it_is_refused() {
 }
 
 #[test]
+fn a_frame_that_asks_for_all_memory_that_there_can_be_is_refused() {
+    // One segment of 2^64 − 1 bytes, which is its window.
+    let payload = [&b"\x28\xb5\x2f\xfd\xe0"[..], &[0xff; 8], b"\0\0\0a"].concat();
+    let told = read(0, 1, wrap(0, 0, 4, 1, &payload)).unwrap();
+    let [odd] = told.odd.as_slice() else { panic!("{told:?}") };
+    assert!(odd.lost_records == 1 && odd.reason.contains("zstd"), "{odd:?}");
+}
+
+#[test]
 fn times_are_those_of_the_broker_where_it_sets_them() {
     let (offset, timestamp) = (0, 0);
     let record = Record { offset, timestamp, key: None, value: None, headers: Headers::default() };
