@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::fetch_response::AbortedTransaction;
 
 use super::aborted::Aborted;
-use super::batch::{self, Limits, Open, PIECE_BYTES, Progress};
+use super::batch::{self, Limits, Open, Progress};
 use super::budget::{Budget, Permit, Share};
 use super::chunk::Chunk;
 
@@ -29,7 +29,7 @@ pub struct Answer {
     /// What decoders take, one after the other.
     decoder: Option<Permit>,
     pub(super) max_record_bytes: usize,
-    /// What the next record takes, if it is large.
+    /// What the next record takes, if it is larger than what there is room for at first.
     room_bytes: usize,
     /// Offsets that are there and wait for the end of a transaction, when the broker answered.
     pub held_back: Option<Range<i64>>,
@@ -71,7 +71,7 @@ impl Answer {
             budget,
             memory: None,
             decoder: None,
-            room_bytes: PIECE_BYTES,
+            room_bytes: 0,
             held_back: None,
         }
     }
@@ -119,14 +119,18 @@ impl Answer {
     /// Safe.
     pub async fn next_chunk(&mut self) -> Option<Chunk> {
         loop {
-            let room_bytes = self.room_bytes;
+            let room_bytes = self.room_bytes.max(Chunk::first_room_bytes(self.budget.share_bytes()));
             let mut memory = self.budget.take(Share::Chunks, Chunk::most_bytes(room_bytes)).await;
             let mut chunk = Chunk::default();
             chunk.next = self.position;
             let stop = self.fill(&mut chunk, room_bytes);
-            self.room_bytes = PIECE_BYTES;
+            self.room_bytes = 0;
             if chunk.next > self.position || !chunk.is_empty() {
                 self.position = chunk.next;
+                if self.open.is_none() {
+                    // Whoever takes the records may wait for long, and needs it no more.
+                    self.decoder = None;
+                }
                 memory.shrink_to(chunk.bytes());
                 chunk.memory = (Some(memory), self.memory.clone());
                 return Some(chunk);

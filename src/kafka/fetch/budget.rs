@@ -1,13 +1,14 @@
 //! The memory for all that fetches bring and come to, shared by everybody in a process who fetches.
 //!
-//! It has three equal shares, and whoever holds some of one only ever waits for a later one:
+//! It has three equal shares, and whoever holds some of one only ever waits for memory of a later one:
 //!
 //! ```text
 //! answers, as they come ▶ decoders of compressed batches ▶ chunks: their plain bytes, their records, the rows made of them
 //! ```
 //!
-//! A chunk is given back before the next one of its partition is asked for, a decoder at the end of its answer. So whatever comes, somebody
-//! always goes on: at worst one partition at a time, one record at a time.
+//! A chunk is given back before the next one of its partition is asked for, a decoder at the end of its batch. So as far as memory goes,
+//! somebody always goes on: at worst one partition at a time, one record at a time. A partition whose records wait for something else, such as
+//! the store, holds their answer and their chunk meanwhile, and a decoder if they end within a batch; others go on with what is left.
 
 use std::sync::Arc;
 
@@ -82,6 +83,11 @@ impl Budget {
     /// up to a bound. Its row may take six times as much, for example of control characters, and stands twice if it is a dead letter.
     pub fn max_record_bytes(&self) -> usize {
         (self.shares.share_bytes / 16).min(MAX_RECORD_BYTES)
+    }
+
+    /// Of each share.
+    pub(super) fn share_bytes(&self) -> usize {
+        self.shares.share_bytes
     }
 
     /// The largest window of a compressed frame: as Kafka's own consumers allow it, if there is room.

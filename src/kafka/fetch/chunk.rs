@@ -50,6 +50,13 @@ impl Chunk {
         2 * PIECE_BYTES + 2 * room_bytes.max(PIECE_BYTES) + MAX_RECORDS * RECORD_BYTES + rows_bytes(room_bytes, 0)
     }
 
+    /// So much room is made at first: no chunk asks for more than half of what there is before it is known to need it, so that others go on
+    /// while one is held.
+    pub(super) fn first_room_bytes(share_bytes: usize) -> usize {
+        let left = (share_bytes / 2).saturating_sub(Self::most_bytes(0));
+        (left / rows_bytes(1, 0)).min(PIECE_BYTES)
+    }
+
     /// What it takes.
     pub(super) fn bytes(&self) -> usize {
         let plain_bytes = if self.is_empty() { 0 } else { self.plain_bytes };
@@ -87,4 +94,16 @@ impl Chunk {
 /// value while one is made.
 fn rows_bytes(key_bytes: usize, value_bytes: usize) -> usize {
     12 * key_bytes + 6 * value_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_chunk_asks_for_more_than_half_at_first() {
+        let room_bytes = Chunk::first_room_bytes(8 << 10);
+        assert!(room_bytes > 0 && Chunk::most_bytes(room_bytes) <= 4 << 10, "{room_bytes}");
+        assert_eq!(Chunk::first_room_bytes(1 << 20), PIECE_BYTES);
+    }
 }

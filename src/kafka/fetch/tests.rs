@@ -396,6 +396,19 @@ fn a_batch_of_any_size_is_read_record_by_record() {
     }
 }
 
+#[tokio::test]
+async fn whoever_holds_the_last_records_of_a_batch_holds_no_decoder() {
+    let budget = Budget::new(Budget::MIN_BYTES);
+    let mut fetcher = BatchFetcher::new(TopicPartition::new("t", 0), Isolation::Committed, budget.clone());
+    let all = budget.max_answer_bytes();
+    for codec in [1, 2, 3, 4] {
+        let mut answer = fetcher.read(0, partition(6, encode(0, codec, &alike(6, b"value"))), None).unwrap();
+        let chunk = answer.next_chunk().await.unwrap();
+        assert_eq!(chunk.records.len(), 6);
+        assert!(budget.try_take(Share::Decoders, all).is_some(), "{codec}");
+    }
+}
+
 #[test]
 fn a_record_that_is_too_large_is_told_by_its_size_and_a_hash_and_those_around_it_are_read() {
     let (small, large) = (vec![b'b'; 1000], vec![0; Budget::default().max_record_bytes() + 1]);
