@@ -3,6 +3,7 @@
 //! The sink says what comes next ([`Step`]); this task does it. Nothing here decides whether rows count: that is the
 //! sink's state machine and the group's answer to its commit.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,11 @@ use superhero_kafka::{Cluster, TopicPartition};
 use superhero_sink::{CommitAnswer, CommitRequest, Folder, FolderError, Membership, PartitionSink, SinkError, Step};
 use superhero_store::GameStore;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{debug, error, warn};
 
 use crate::backoff::Backoff;
-use crate::fetch::{FetchAhead, Fetcher};
+use crate::fetch::{FetchAhead, Fetched, Fetcher};
 use crate::summary::{Summary, Totals};
 use crate::writer::{Stop, Writer};
 use crate::{WorkerConfig, commit, games, recover};
@@ -265,19 +266,38 @@ impl<S: GameStore> PartitionTask<S> {
             if self.sink().should_seal(Instant::now()) {
                 return self.seal().await;
             }
-            let fetch = self.fetch.get_or_insert_with(|| {
+            let mut fetch = self.fetch.take().unwrap_or_else(|| {
                 let Shared { cluster, config, .. } = &*self.shared;
                 FetchAhead::new(Fetcher::new(cluster.clone(), self.source.clone(), config.fetch.clone(), next))
             });
+            if let Some(fetched) = self.fetched(pin!(fetch.next()), &mut seal_checks).await? {
+                self.writer.take(fetched);
+            }
+            self.fetch = Some(fetch);
+        }
+    }
+
+    /// What comes next; none if the segment is to be sealed first, or the owner wants something.
+    ///
+    /// Looks after the time all the while, and never lets go of `next` for that: it would lose its place among those who wait for memory.
+    async fn fetched(
+        &mut self,
+        mut next: Pin<&mut (impl Future<Output = Fetched> + Send)>,
+        seal_checks: &mut Interval,
+    ) -> Result<Option<Fetched>, PartitionError> {
+        loop {
             tokio::select! {
                 biased;
-                _ = self.phase.changed() => {}
-                fetched = fetch.next() => self.writer.take(fetched),
-                _ = seal_checks.tick() => {
-                    if self.topic_checked.elapsed() >= TOPIC_CHECK_INTERVAL {
-                        self.check_topic().await?;
-                    }
-                }
+                _ = self.phase.changed() => return Ok(None),
+                fetched = &mut next => return Ok(Some(fetched)),
+                _ = seal_checks.tick() => {}
+            }
+            self.writer.tidy();
+            if self.sink().should_seal(Instant::now()) {
+                return Ok(None);
+            }
+            if self.topic_checked.elapsed() >= TOPIC_CHECK_INTERVAL {
+                self.check_topic().await?;
             }
         }
     }

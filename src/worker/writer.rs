@@ -115,6 +115,11 @@ impl Writer {
         self.games.clear();
     }
 
+    /// Lets go of what was not needed for some time.
+    pub(crate) fn tidy(&mut self) {
+        self.earlier.tidy();
+    }
+
     /// What the segment holds that is sealed now; a new one begins.
     pub(crate) fn sealed(&mut self) -> (Summary, Vec<GameToken>) {
         (std::mem::take(&mut self.tally), std::mem::take(&mut self.games))
