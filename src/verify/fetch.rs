@@ -102,36 +102,56 @@ impl<'a> Fetcher<'a> {
                         *position = i64::MAX;
                         return Ok(Fetched::default());
                     }
-                    self.look_ahead(&answer, *position, end).await?;
+                    if let Some(earliest) = self.look_ahead(&answer, *position, end).await? {
+                        return Ok(self.move_on(position, earliest));
+                    }
                     self.answer = Some(answer);
                 }
                 Err(error) if error.is_out_of_range() => {
                     let earliest = self.offset(OffsetAt::Earliest).await?;
-                    // Beyond its end, if it was cut off there.
-                    let moved = earliest > *position;
-                    *position = if moved { earliest } else { i64::MAX };
-                    return Ok(Fetched { earliest: moved.then_some(earliest), ..Fetched::default() });
+                    if earliest > *position {
+                        return Ok(self.move_on(position, earliest));
+                    }
+                    // Beyond its end, which was cut off there.
+                    *position = i64::MAX;
+                    return Ok(Fetched::default());
                 }
                 Err(error) => self.pause_or_give_up(&mut failed, error).await?,
             }
         }
     }
 
+    /// Goes on at the first offset that the log still holds.
+    fn move_on(&mut self, position: &mut i64, earliest: i64) -> Fetched {
+        // What is known is of batches that are gone.
+        self.judge = Judge::default();
+        *position = earliest;
+        Fetched { earliest: Some(earliest), ..Fetched::default() }
+    }
+
     /// Finds out what became of each transaction that has records in the answer, as far as `end`.
-    async fn look_ahead(&mut self, answer: &Answer, position: i64, end: i64) -> Result<(), VerifyError> {
+    ///
+    /// Or what the log begins with now, if it is behind the answer: nobody knows any more what became of them.
+    async fn look_ahead(&mut self, answer: &Answer, position: i64, end: i64) -> Result<Option<i64>, VerifyError> {
         let mut failed = 0;
         for batch in Batches::of(answer.batches()) {
             while self.isolation == Isolation::Committed && self.judge.is_unknown(&batch, position, end) {
                 match self.scout.fetch(self.cluster, self.judge.seen(), FETCH_BYTES, MAX_WAIT).await {
                     Ok(answer) => self.judge.see(Batches::of(answer.batches()), answer.next()),
-                    // What retention takes meanwhile is told where it is read.
-                    Err(error) if error.is_out_of_range() => self.judge.see(Batches::default(), end),
+                    Err(error) if error.is_out_of_range() => {
+                        let earliest = self.offset(OffsetAt::Earliest).await?;
+                        if earliest > self.judge.seen() {
+                            return Ok(Some(earliest));
+                        }
+                        // The log was cut off at its end.
+                        self.judge.see(Batches::default(), end);
+                    }
                     Err(error) => self.pause_or_give_up(&mut failed, error).await?,
                 }
             }
             self.judge.expect(batch, position, end);
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn offset(&mut self, at: OffsetAt) -> Result<i64, VerifyError> {

@@ -169,3 +169,14 @@ async fn reading_ahead_does_not_wait_for_the_memory_of_what_is_looked_at() {
     let fetched = tokio::time::timeout(LIMIT, fetcher.step(&mut position, END)).await.unwrap().unwrap();
     assert!(!fetched.records.is_empty() && fetched.waiting.is_none(), "{fetched:?}");
 }
+
+#[tokio::test]
+async fn retention_that_overtakes_reading_ahead_leaves_no_transaction_open() {
+    // Its first part comes, and by the time of the second both are gone.
+    let first = batch(0, vec![Bytes::from_static(b"v"); 2], false);
+    let (cluster, _serving) = cluster(50, move |offset| (offset == 0).then(|| first.clone())).await;
+    let (mut fetcher, mut position) = (fetcher(&cluster), 0);
+    let fetched = tokio::time::timeout(LIMIT, fetcher.step(&mut position, END)).await.unwrap().unwrap();
+    assert_eq!((fetched.waiting, fetched.earliest, fetched.records.len()), (None, Some(50), 0));
+    assert_eq!(position, 50);
+}
