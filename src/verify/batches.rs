@@ -12,6 +12,9 @@ use superhero_kafka::fetch::{Chunk, Waiting};
 
 use crate::log::{Fetched, Lost, Record};
 
+/// Transactions of which it is remembered how they ended, and of which it is sought: some 20 MiB a partition.
+const MAX_ENDED: usize = if cfg!(test) { 8 } else { 1 << 17 };
+
 /// Batches one after the other, by their headers.
 #[derive(Debug, Default)]
 pub(crate) struct Batches(Bytes);
@@ -94,7 +97,15 @@ pub(crate) struct Judge {
     /// Transactions that have no mark yet, by producer: their first offset.
     open: BTreeMap<i64, i64>,
     /// Those that have one, by producer: their first offset, that of the mark, and whether they were aborted.
+    ///
+    /// Those that follow each other and ended alike are as one: their producer has no others in between.
     ended: BTreeMap<i64, VecDeque<(i64, i64, bool)>>,
+    /// How many these are.
+    ended_count: usize,
+    /// Whose end is looked for.
+    sought: Option<i64>,
+    /// There were too many, and only what is of that one is still known.
+    is_crowded: bool,
     expected: VecDeque<Expected>,
     waiting: Option<Waiting>,
 }
@@ -116,7 +127,13 @@ impl Judge {
             // Whatever was read before is of no transaction that is not known.
             self.seen = first;
         }
-        self.fate(producer, first).is_none() && self.seen < end
+        let is_known = self.fate(producer, first).is_some();
+        if is_known && std::mem::take(&mut self.is_crowded) {
+            // What became of the others is read again.
+            self.seen = batch.offsets.end().saturating_add(1);
+        }
+        self.sought = Some(producer);
+        !is_known && self.seen < end
     }
 
     /// Takes batches that were read ahead, up to `next`.
@@ -132,20 +149,46 @@ impl Judge {
                 }
                 Some(is_aborted) => {
                     if let Some(begun) = self.open.remove(&producer) {
-                        self.ended.entry(producer).or_default().push_back((begun, first, is_aborted));
+                        self.remember(producer, begun, first, is_aborted);
                     }
                 }
+            }
+            if self.open.len() + self.ended_count > MAX_ENDED {
+                let sought = self.sought;
+                self.open.retain(|producer, _| Some(*producer) == sought);
+                self.ended.retain(|producer, _| Some(*producer) == sought);
+                self.ended_count = self.ended.values().map(VecDeque::len).sum();
+                self.is_crowded = true;
             }
         }
         // Where nothing comes there is no more.
         self.seen = if next > self.seen { next } else { i64::MAX };
     }
 
+    fn remember(&mut self, producer: i64, begun: i64, mark: i64, is_aborted: bool) {
+        let ended = self.ended.entry(producer).or_default();
+        match ended.back_mut() {
+            // It was read before.
+            Some((_, known, _)) if *known >= mark => {}
+            Some((_, last, alike)) if *alike == is_aborted => *last = mark,
+            _ => {
+                ended.push_back((begun, mark, is_aborted));
+                self.ended_count += 1;
+            }
+        }
+    }
+
     /// Whether the transaction that a producer's batch at this offset is of was aborted; none if it has no end, as far as was seen.
     fn fate(&mut self, producer: i64, offset: i64) -> Option<bool> {
         let ended = self.ended.get_mut(&producer)?;
-        while ended.pop_front_if(|(_, mark, _)| *mark < offset).is_some() {}
-        ended.front().filter(|(first, ..)| *first <= offset).map(|(.., is_aborted)| *is_aborted)
+        while ended.pop_front_if(|(_, mark, _)| *mark < offset).is_some() {
+            self.ended_count -= 1;
+        }
+        let fate = ended.front().filter(|(first, ..)| *first <= offset).map(|(.., is_aborted)| *is_aborted);
+        if ended.is_empty() {
+            self.ended.remove(&producer);
+        }
+        fate
     }
 
     /// A batch comes next. Nothing is expected of it from the first on whose transaction is open at `end`.
@@ -332,6 +375,51 @@ mod tests {
         let told: Vec<_> = found.records.iter().map(|record| (record.offset, record.is_aborted)).collect();
         assert_eq!(told, [(0, true), (1, true), (2, false), (5, false), (6, false), (8, false)]);
         assert_eq!((found.waiting, found.lost), (None, Vec::new()));
+    }
+
+    /// A log of one long transaction, beside which `others` producers end one each, every other of them aborted; and then all again.
+    fn crowded(others: i64) -> Vec<Batch> {
+        let mut log = vec![batch(0, 1, Some(7), None)];
+        for round in 0..2 {
+            for other in 0..others {
+                let at = 1 + 2 * (round * others + other);
+                log.push(batch(at, 1, Some(100 + other), None));
+                log.push(batch(at + 1, 1, Some(100 + other), Some((other + round) % 2 == 0)));
+            }
+        }
+        let end = 1 + 4 * others;
+        log.push(batch(end, 1, Some(7), Some(true)));
+        log
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_bounded_and_what_does_not_fit_is_read_again() {
+        let log = crowded(MAX_ENDED as i64);
+        let end = log.len() as i64;
+        let bytes: Vec<Vec<u8>> = log.iter().map(encoded).collect();
+        let mut judge = Judge::default();
+        for batch in &log {
+            while judge.is_unknown(batch, 0, end) {
+                let at = judge.seen();
+                judge.see(Batches::of(bytes[at as usize].clone().into()), at + 1);
+                assert!(judge.open.len() + judge.ended.values().map(VecDeque::len).sum::<usize>() <= MAX_ENDED + 1);
+            }
+            judge.expect(batch.clone(), 0, end);
+        }
+        assert_eq!(judge.waiting, None);
+        let aborted: Vec<_> = judge.expected.iter().map(|expected| expected.is_aborted).collect();
+        let right: Vec<_> = log
+            .iter()
+            .map(|batch| match (batch.mark, batch.transaction) {
+                (None, Some(producer)) => {
+                    let is_of = |mark: &&Batch| mark.transaction == Some(producer) && mark.mark.is_some();
+                    let behind = log.iter().filter(is_of).find(|mark| mark.offsets.start() > batch.offsets.start());
+                    behind.and_then(|mark| mark.mark) == Some(true)
+                }
+                _ => false,
+            })
+            .collect();
+        assert_eq!(aborted, right);
     }
 
     #[test]
