@@ -70,6 +70,7 @@ pub fn tests() -> Vec<Trial> {
         embedded:
         batches::one_that_nobody_can_read_is_a_dead_letter,
         batches::one_of_any_size_is_read_record_by_record,
+        batches::one_that_is_too_large_repeats_nothing_and_nothing_repeats_it,
         columns::a_timestamp_of_any_number_is_told,
     ];
     let bounded = cases![embedded: batches::those_that_would_take_all_memory_do_not]

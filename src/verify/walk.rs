@@ -28,6 +28,9 @@ const MAX_AWAITED: usize = 64;
 /// A look at the stop signal takes as long as some rows.
 const ROWS_BETWEEN_STOP_CHECKS: u64 = 1024;
 
+/// The key and the value of a record.
+type Says<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 /// Checks one partition, and compares it with its log if that is given. Blocks on file operations, and on the log.
 ///
 /// What is returned holds only what was found of this partition.
@@ -126,13 +129,15 @@ impl Walk {
         self.coverage.pass(offset);
         let record = self.compare(row, &about.path)?;
         self.tell_lost();
+        let is_left_out = row.leaves_value_out() || record.as_ref().is_some_and(|record| record.is_left_out);
         match (record, row.number()) {
+            (_, Some(id)) if is_left_out => self.see(id, offset, None, Some(&about.path)),
             (Some(record), Some(id)) => {
-                self.see(id, offset, record.key.as_deref(), record.value.as_deref(), Some(&about.path));
+                self.see(id, offset, Some((record.key.as_deref(), record.value.as_deref())), Some(&about.path));
             }
             (None, Some(id)) => {
                 let (key, value) = (row.key(), row.value());
-                self.see(id, offset, key.as_deref(), value.as_deref(), Some(&about.path));
+                self.see(id, offset, Some((key.as_deref(), value.as_deref())), Some(&about.path));
             }
             // Nobody misses the record of a stranger, or a copy.
             (_, None) => self.latest_stranger = Some(offset),
@@ -191,7 +196,7 @@ impl Walk {
             return false;
         }
         let (number, key, value) = (record.number(), record.key.as_deref(), record.value.as_deref());
-        let is_repetition = number.is_some_and(|id| self.said.has(id, key, value));
+        let is_repetition = !record.is_left_out && number.is_some_and(|id| self.said.has(id, key, value));
         let was_told = !is_repetition && self.was_told(record.offset..record.offset + 1);
         let known = match (is_repetition, was_told) {
             (true, _) => Known::Repetitions,
@@ -200,7 +205,7 @@ impl Walk {
         };
         self.leave_out(record.offset + 1, Verdict::Known(known), before);
         if let (false, Some(id)) = (is_repetition, number) {
-            self.see(id, record.offset, key, value, None);
+            self.see(id, record.offset, (!record.is_left_out).then_some((key, value)), None);
         }
         !is_repetition && !was_told
     }
@@ -310,9 +315,10 @@ impl Walk {
         Ok(Some(record))
     }
 
-    /// Takes the number of the next record, and what it says.
-    fn see(&mut self, id: Id, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>, path: Option<&Path>) {
-        let is_new = self.said.take(id, key, value);
+    /// Takes the number of the next record, and what it says: key and value; none if that is not known, since its value is left out.
+    /// Such a record repeats nothing, and nothing repeats it.
+    fn see(&mut self, id: Id, offset: i64, says: Option<Says<'_>>, path: Option<&Path>) {
+        let is_new = says.is_none_or(|(key, value)| self.said.take(id, key, value));
         let partition = self.summary.partition;
         let topic = || self.summary.topic.clone();
         match self.producers.see(id, offset, self.coverage.unknown()) {

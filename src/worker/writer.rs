@@ -273,7 +273,8 @@ impl Writer {
             Seen::Behind => told.reused += 1,
             Seen::Gap { missing } => told.gap(record.offset, missing),
         }
-        self.earlier.pass(record, number);
+        // What does not say all that was sent is repeated by nothing, either: a tombstone would look like it.
+        self.earlier.pass(record, number.filter(|_| !matches!(row.value, Value::LeftOut)));
         appended(self.append_rows(sink, row, verdict, now, told))
     }
 

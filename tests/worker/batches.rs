@@ -10,11 +10,15 @@ use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ProduceRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use rskafka::record::Record;
+use superhero_event::Task;
 use superhero_kafka::Isolation;
+use superhero_kafka::fetch::Budget;
 use superhero_kafka::wire::Connection;
-use superhero_verify::Fault;
+use superhero_verify::{Fault, VerifyConfig, verify};
 use superhero_worker::WorkerConfig;
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 use super::setting::{PATIENCE, Producer, Setting};
 use crate::process::{Process, binary, eventually};
@@ -144,6 +148,35 @@ pub async fn those_that_would_take_all_memory_do_not(kafka: &Kafka, folder: &Pat
     Ok(())
 }
 
+pub async fn one_that_is_too_large_repeats_nothing_and_nothing_repeats_it(kafka: &Kafka, folder: &Path) -> Result<()> {
+    let setting = Setting::new(kafka, folder, 1).await?;
+    let mut producer = Producer::new();
+    let first = producer.event(0, "first", Task::None);
+    // From the second on, what was said is remembered.
+    setting.produce(0, vec![first.clone(), Record { value: Some(b"{}".to_vec()), ..first }]).await?;
+    let tombstone = Record { value: None, ..producer.event(0, "deleted", Task::None) };
+    let large = numbered(&tombstone, &[b'a'; 2 << 20])?;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&large)?;
+    let large = packed(1, 1, &gzip.finish()?);
+    produce_as_it_is(&setting, large.clone(), 2).await?;
+    setting.produce(0, vec![tombstone.clone()]).await?;
+    produce_as_it_is(&setting, large, 4).await?;
+    setting.produce(0, vec![tombstone]).await?;
+
+    let mut config = WorkerConfig { until_end: true, ..setting.config() };
+    config.fetch.budget = Budget::new(Budget::MIN_BYTES);
+    let summary = setting.start(config).ended().await?;
+    ensure!((summary.records, summary.duplicates) == (5, 1), "{summary:?}");
+    let formats: Vec<_> = setting.raw(0)?.iter().map(|row| row["value_format"].clone()).collect();
+    ensure!(formats == ["json", "json", "left_out", "none", "left_out"], "{formats:?}");
+    let config = setting.verification(&[folder]);
+    let found =
+        verify(VerifyConfig { budget: Budget::new(Budget::MIN_BYTES), ..config }, CancellationToken::new()).await?;
+    ensure!(found.is_clean() && found.duplicates_left_out() == 1, "{found}");
+    Ok(())
+}
+
 /// A process with so many addresses.
 fn limited(command: Command) -> Command {
     let command = command.into_std();
@@ -225,6 +258,25 @@ pub async fn produce_at(setting: &Setting, timestamp: i64, value: &[u8], offset:
 fn record(number: i32, value: &[u8]) -> Vec<u8> {
     let [start, end] = around(number, value.len());
     [&start, value, &end].concat()
+}
+
+/// A record with the key and the headers of another.
+fn numbered(other: &Record, value: &[u8]) -> Result<Vec<u8>> {
+    let mut body = vec![0, 0, 0];
+    let put = |body: &mut Vec<u8>, bytes: &[u8]| {
+        put_varint(body, bytes.len() as i64);
+        body.extend_from_slice(bytes);
+    };
+    put(&mut body, other.key.as_deref().context("a key")?);
+    put(&mut body, value);
+    put_varint(&mut body, other.headers.len() as i64);
+    for (name, value) in &other.headers {
+        put(&mut body, name.as_bytes());
+        put(&mut body, value);
+    }
+    let mut record = Vec::new();
+    put(&mut record, &body);
+    Ok(record)
 }
 
 /// What stands before and behind the value.

@@ -127,14 +127,18 @@ impl Setting {
     }
 
     pub async fn verify_with(&self, folders: &[&Path], isolation: Isolation) -> Result<Verification, VerifyError> {
-        let config = VerifyConfig {
+        let config = VerifyConfig { isolation, ..self.verification(folders) };
+        verify(config, CancellationToken::new()).await
+    }
+
+    /// Of the folders together with the topic.
+    pub fn verification(&self, folders: &[&Path]) -> VerifyConfig {
+        VerifyConfig {
             folders: folders.iter().map(|folder| (*folder).to_owned()).collect(),
             kafka: Some(self.kafka.clone()),
-            isolation,
             topics: Some(vec![self.topic.clone()]),
             ..VerifyConfig::default()
-        };
-        verify(config, CancellationToken::new()).await
+        }
     }
 
     pub fn start(&self, config: WorkerConfig) -> Worker {

@@ -64,6 +64,7 @@ fn row(record: &Record) -> String {
     let id = record.id.map(|id| format!("{id}{place}")).unwrap_or_default();
     let (value, value_format) = match record.value.as_deref() {
         Some(value) => (std::str::from_utf8(value).unwrap(), "json"),
+        None if record.is_left_out => ("null", "left_out"),
         None => ("null", "none"),
     };
     row_with(
@@ -352,6 +353,30 @@ fn a_number_with_another_value_is_no_repetition() {
     publish(wrong.path(), 0, &some(log.clone()));
     let found = compare_with(wrong.path(), log);
     assert!(matches!(found.faults.first(), [Fault::DuplicateId { offset: 2, .. }]), "{found}");
+}
+
+#[test]
+fn a_record_whose_value_is_left_out_repeats_nothing_and_nothing_repeats_it() {
+    // The same number three times: too large, deleted, and too large again. Nobody knows what the large ones said.
+    let mut log = vec![record(0, 0), record(1, 1), record(2, 1), record(3, 1), record(4, 2)];
+    for record in &mut log[1..4] {
+        record.value = None;
+        record.is_left_out = record.offset != 2;
+    }
+    let dir = dir();
+    publish(dir.path(), 0, &some(log.clone()));
+    for found in [compare_with(dir.path(), log.clone()), compare(dir.path(), 5, 5, Vec::new())] {
+        let faults: Vec<_> = found.faults.kinds().collect();
+        assert_eq!(faults, [("no_dead_letter", 3)], "{found}");
+    }
+    for lost in 1..4 {
+        let mut rows = some(log.clone());
+        rows[lost as usize] = None;
+        let wrong = self::dir();
+        publish(wrong.path(), 0, &rows);
+        let found = compare_with(wrong.path(), log.clone());
+        assert!(found.faults.first().iter().any(gap(lost, lost)), "{found}");
+    }
 }
 
 #[test]
