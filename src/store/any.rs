@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use superhero_game::{Fighter, GameToken, Hero, Limits, Refusal, SeatSecret, UserToken};
+use uuid::Uuid;
 
 use crate::memory::Memory;
 use crate::redis::Redis;
@@ -36,8 +37,10 @@ passed_on! {
     fn ping() -> Result<(), StoreError>;
     fn login(name: &str) -> Result<Login, StoreError>;
     fn find(find: Find) -> Result<Seat, StoreError>;
-    fn attend(game: GameToken, user: UserToken, secret: Option<SeatSecret>) -> Result<Result<(), Refusal>, StoreError>;
-    fn leave(game: GameToken, user: UserToken) -> Result<(), StoreError>;
+    fn attend(
+        game: GameToken, user: UserToken, secret: Option<SeatSecret>, visit: Uuid
+    ) -> Result<Result<(), Refusal>, StoreError>;
+    fn leave(game: GameToken, user: UserToken, visit: Uuid) -> Result<(), StoreError>;
     fn sweep() -> Result<bool, StoreError>;
     fn hero(game: GameToken, user: UserToken) -> Result<Option<Fighter>, StoreError>;
     fn attack(
