@@ -9,7 +9,7 @@ use std::{
 };
 
 use flate2::bufread::MultiGzDecoder;
-use serde::Deserialize;
+use serde::{Deserialize, de::Error as _};
 use superhero_files::Folder;
 use superhero_text::shown;
 use thiserror::Error;
@@ -140,11 +140,16 @@ impl Rows {
         }
     }
 
-    /// The next row's place in Kafka, if this is a file of the raw table.
+    /// The next row's place in Kafka, if this is a file of the raw table. One that there cannot be is an error.
     pub fn next_origin(&mut self) -> Result<Option<Origin>, ReadError> {
         let (path, row) = (self.path.clone(), self.rows + 1);
         let Some(bytes) = self.next_row()? else { return Ok(None) };
-        serde_json::from_slice(bytes).map(Some).map_err(|source| ReadError::Row { path, row, source })
+        let origin = serde_json::from_slice(bytes).and_then(|origin: Origin| match origin.offset {
+            // The one after it has to be an offset, too.
+            0..i64::MAX => Ok(Some(origin)),
+            offset => Err(serde_json::Error::custom(format!("no record can have the offset {offset}"))),
+        });
+        origin.map_err(|source| ReadError::Row { path, row, source })
     }
 }
 
@@ -275,6 +280,24 @@ mod tests {
         for id in [r#""""#, "null", r#""000000000000000000000000000000ff-3@t/2""#] {
             let unknown = origin(&format!(r#"{{"topic":"t","partition":1,"offset":5,"key":"k","id":{id}}}"#));
             assert_eq!(unknown.producer_and_sequence(), None);
+        }
+    }
+    #[test]
+    fn a_place_that_no_record_can_have_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.jsonl");
+        for (offset, is_one) in
+            [("-1", false), ("0", true), ("9223372036854775806", true), ("9223372036854775807", false)]
+        {
+            fs::write(&path, format!("{{\"topic\":\"t\",\"partition\":1,\"offset\":{offset}}}\n")).unwrap();
+            match read_rows(&path).unwrap().next_origin() {
+                Ok(Some(origin)) => assert!(is_one && origin.offset.to_string() == offset, "{offset}"),
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(!is_one && message.contains("row 1 of") && message.ends_with(offset), "{message}");
+                }
+                Ok(None) => panic!("{offset}"),
+            }
         }
     }
 }

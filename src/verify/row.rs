@@ -439,6 +439,9 @@ pub(crate) fn origin(topic: &str, partition: i32, offset: i64, file: &PartitionI
     if offset < 0 {
         return Err(NotARow::Shape(format!("offset {offset} is negative")));
     }
+    if offset == i64::MAX {
+        return Err(NotARow::Shape(format!("offset {offset} is beyond all that a topic can hold")));
+    }
     if topic != file.topic() || partition != file.partition() {
         return Err(NotARow::Elsewhere { offset, reason: format!("the row is one of {topic}/{partition}") });
     }
@@ -532,6 +535,8 @@ mod tests {
             (String::new(), "no JSON object"),
             ("[\"t\",3,42]".to_owned(), "no JSON object"),
             (raw(good).replace("42", "-1"), "negative"),
+            (raw(good).replace("42", "9223372036854775807"), "beyond all"),
+            (raw(good).replace("42", "9223372036854775808"), "invalid"),
             (raw(good).replace("18:15", "24:15"), "is not like"),
             (raw(good).replace(".101Z", ".1010Z"), "is not like"),
             (raw(&format!("{good},\"more\":1")), "unknown field"),

@@ -298,6 +298,20 @@ fn strangers_records_are_compared_like_others() {
 }
 
 #[test]
+fn a_row_of_an_offset_that_no_record_can_have_is_refused() {
+    let dir = dir();
+    publish_as(
+        |record| row(&Record { offset: if record.offset == 1 { i64::MAX } else { record.offset }, ..record.clone() }),
+        dir.path(),
+        0,
+        &some(records(0..3)),
+    );
+    let found = compare_with(dir.path(), records(0..3));
+    let faults: Vec<_> = found.faults.kinds().collect();
+    assert_eq!(faults, [("bad_row", 1)], "{found}");
+}
+
+#[test]
 fn a_row_in_the_wrong_order_fills_the_gap_that_its_record_left() {
     let dir = dir();
     publish(dir.path(), 0, &some(records(0..4)));
