@@ -8,8 +8,10 @@ use crate::id::Id;
 /// Records remembered of each producer, the latest ones: several times as many as a worker looks back. Our own transport repeats one
 /// batch, of at most some thousands of events.
 const MAX_OF_PRODUCER: usize = 131_072;
-/// Records remembered of all, some 25 bytes each; beyond it the producer silent for longest is forgotten.
+/// Records remembered of all, some 25 bytes each; beyond it the producers silent for longest are forgotten.
 const MAX_RECORDS: usize = 524_288;
+/// Down to so many, at once: to find who is silent takes a look at all producers, which may be as many as the records.
+const KEPT_RECORDS: usize = MAX_RECORDS / 8 * 7;
 
 /// The numbered records of one partition, as hashes of number, key and value.
 #[derive(Debug, Default)]
@@ -47,14 +49,23 @@ impl Said {
         {
             self.known.remove(&oldest);
         }
-        while self.known.len() > MAX_RECORDS {
-            let silent = self.producers.iter().min_by_key(|(_, latest)| latest.heard).map(|(producer, _)| *producer);
-            let Some(Latest { records, .. }) = silent.and_then(|silent| self.producers.remove(&silent)) else { break };
-            for record in records {
+        if self.known.len() > MAX_RECORDS {
+            self.forget_silent();
+        }
+        true
+    }
+
+    fn forget_silent(&mut self) {
+        let mut heard: Vec<_> = self.producers.iter().map(|(producer, latest)| (latest.heard, *producer)).collect();
+        heard.sort_unstable();
+        for (_, producer) in heard {
+            if self.known.len() <= KEPT_RECORDS {
+                break;
+            }
+            for record in self.producers.remove(&producer).unwrap_or_default().records {
                 self.known.remove(&record);
             }
         }
-        true
     }
 }
 
@@ -117,5 +128,21 @@ mod tests {
             "the first was silent for longest"
         );
         assert_eq!(said.known.len(), MAX_RECORDS - MAX_OF_PRODUCER + 1);
+    }
+    #[test]
+    fn any_number_of_producers_is_remembered_in_a_bound_and_forgotten_in_batches() {
+        let mut said = Said::default();
+        let most = MAX_RECORDS as u128;
+        let batch = (MAX_RECORDS - KEPT_RECORDS) as u128;
+        let mut forgotten = 0;
+        for producer in 0..most + 2 * batch {
+            let before = said.known.len();
+            assert!(said.take(Id { producer, sequence: 0 }, None, None));
+            forgotten += u32::from(said.known.len() <= before);
+            assert!(said.known.len() <= MAX_RECORDS && said.producers.len() <= MAX_RECORDS);
+        }
+        assert_eq!(forgotten, 2, "a look at all producers for each record would take hours");
+        let has = |producer| said.has(Id { producer, sequence: 0 }, None, None);
+        assert!(has(most + 2 * batch - 1) && has(2 * batch + 2) && !has(2 * batch + 1));
     }
 }
