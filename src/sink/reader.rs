@@ -144,10 +144,12 @@ impl Rows {
     pub fn next_origin(&mut self) -> Result<Option<Origin>, ReadError> {
         let (path, row) = (self.path.clone(), self.rows + 1);
         let Some(bytes) = self.next_row()? else { return Ok(None) };
-        let origin = serde_json::from_slice(bytes).and_then(|origin: Origin| match origin.offset {
+        let origin = serde_json::from_slice(bytes).and_then(|origin: Origin| {
             // The one after it has to be an offset, too.
-            0..i64::MAX => Ok(Some(origin)),
-            offset => Err(serde_json::Error::custom(format!("no record can have the offset {offset}"))),
+            if (0..i64::MAX).contains(&origin.offset) {
+                return Ok(Some(origin));
+            }
+            Err(serde_json::Error::custom(format!("no record can have the offset {}", origin.offset)))
         });
         origin.map_err(|source| ReadError::Row { path, row, source })
     }
