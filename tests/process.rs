@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use tempfile::TempDir;
@@ -13,6 +13,9 @@ use tokio::process::{Child, Command};
 
 /// How long a process may take to end by itself or after a signal.
 pub const EXIT_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long the threads of a process may go on after it was stopped.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often a condition is looked at again; the tests' only pause.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -148,7 +151,28 @@ impl Process {
 /// Signals a process that is a test's own.
 pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     let known = i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))?;
-    kill_process(known, signal).with_context(|| format!("signalling process {pid} with {signal:?}"))
+    kill_process(known, signal).with_context(|| format!("signalling process {pid} with {signal:?}"))?;
+    // Threads that run on another core go on until they next enter the kernel.
+    let deadline = Instant::now() + STOP_DEADLINE;
+    while signal == Signal::STOP && !stands_still(pid)? {
+        ensure!(Instant::now() < deadline, "process {pid} still runs {STOP_DEADLINE:?} after it was stopped");
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+/// Whether each thread of a process is stopped.
+fn stands_still(pid: u32) -> Result<bool> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} has ended"))? {
+        // One that has ended meanwhile does nothing either.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else { continue };
+        // The state stands behind the name, which is in brackets and may have some in it.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        if !matches!(state, Some('T' | 'X' | 'Z')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Waits until `condition` holds, looking again and again until `deadline` has passed.
